@@ -1,0 +1,80 @@
+//! What is written down about every request of a peer and every change of a grant.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::catalog::ResourceName;
+use super::identity::{GrantId, RequestId, Serial, SiteName, UserId};
+
+/// What happened. `action` names a verb or a change; `outcome` and `reason` tell how it ended and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditAction {
+    Capabilities,
+    List,
+    Get,
+    Search,
+    Renew,
+    Enroll,
+    Handshake,
+    /// A grant changed: `create`, `update`, `suspend`, …
+    GrantChanged(&'static str),
+}
+
+impl AuditAction {
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Capabilities => "capabilities",
+            Self::List => "list",
+            Self::Get => "get",
+            Self::Search => "search",
+            Self::Renew => "renew",
+            Self::Enroll => "enroll",
+            Self::Handshake => "handshake",
+            Self::GrantChanged(change) => change,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AuditOutcome {
+    Allowed,
+    Denied,
+    Failed,
+}
+
+impl AuditOutcome {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One event. Never a body, never a row, never a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    pub at: OffsetDateTime,
+    pub request: RequestId,
+    pub peer: Option<SiteName>,
+    pub grant: Option<GrantId>,
+    pub grant_version: Option<i64>,
+    pub subject: Option<UserId>,
+    pub action: AuditAction,
+    pub resource: Option<ResourceName>,
+    /// Keyed SHA-256 of the canonical query.
+    pub query_hash: Option<[u8; 32]>,
+    pub outcome: AuditOutcome,
+    /// A fixed word: the stage that denied, or what failed.
+    pub reason: Option<&'static str>,
+    pub rows: u32,
+    pub bytes_out: u64,
+    pub latency: Duration,
+    pub serial: Option<Serial>,
+    pub remote: Option<IpAddr>,
+}

@@ -1,0 +1,8 @@
+//! The domain of a Mosaic node.
+//!
+//! Values and decisions live in [`domain`], the needs of the domain towards the outside in [`ports`], and every piece of
+//! state that has a life cycle or an order in an actor. This crate knows no HTTP, SQL, TLS, X.509 or serde: those are the
+//! edges, in the root package, which depends on this crate and never the other way round.
+
+pub mod domain;
+pub mod ports;
