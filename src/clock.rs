@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::now_utc()
     }

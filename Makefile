@@ -1,0 +1,36 @@
+# Two commands are all that a new machine needs: `make demo` (the main job) and `make test` (everything that CI runs).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint fmt docs clean
+
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: ## Install what is missing, or name the command that does
+	@scripts/setup
+
+build: setup ## Build the node
+	cargo build
+
+demo: build ## Two complete nodes on this machine, enrolled with each other, one answer from both
+	target/debug/mosaic demo
+
+test: setup ## Format, lints, the boundaries of the crates, and every test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	scripts/check-boundaries
+	cargo test --workspace
+
+lint: setup ## Format check, lints and boundaries only
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/check-boundaries
+
+fmt: ## Format the code
+	cargo fmt --all
+
+docs: setup ## The code's own documentation
+	cargo doc --workspace --no-deps
+
+clean: ## Remove what was built
+	cargo clean
