@@ -1,0 +1,229 @@
+//! The answer of a query: written from the rows' own bytes, read back by the command line.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mosaic_actors::domain::answer::{BlendedRow, Notice, SourceName, SourceReport};
+use mosaic_actors::domain::fault::{Fault, FaultKind};
+use serde::{Deserialize, Serialize};
+
+use super::json_bytes::{ObjectWriter, put_str};
+use super::ordered::Ordered;
+
+/// What one answer is made of. `error` stands beside the same body when the answer as a whole failed.
+pub struct AnswerParts<'a> {
+    pub items: &'a [BlendedRow],
+    pub partial: bool,
+    pub truncated: bool,
+    pub sources: &'a [SourceReport],
+    pub notices: &'a [Notice],
+    pub next_cursor: Option<&'a str>,
+    pub trace_id: &'a str,
+    pub explain: Option<&'a Explain>,
+    pub error: Option<AnswerError<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerError<'a> {
+    pub code: &'a str,
+    pub message: &'a str,
+    pub request_id: &'a str,
+}
+
+/// `_explain`: how the query was run. No SQL, nothing about other users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explain {
+    pub verb: &'static str,
+    pub resource: String,
+    pub deadline_ms: u64,
+    pub sources: Vec<ExplainedSource>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedSource {
+    pub source: String,
+    /// Rows asked of this source; none for `get`.
+    pub limit: Option<u32>,
+    /// `start`, `after` a row, inside a `page` of the peer, or `done`.
+    pub position: &'static str,
+    pub deadline_ms: u64,
+}
+
+/// Bytes that everything but the rows may take: a first guess, so that small answers grow the buffer at most once.
+const ENVELOPE_BYTES: usize = 1024;
+
+/// Writes the body. One allocation of about the answer's size; every row is copied once.
+#[must_use]
+pub fn write_answer(parts: &AnswerParts<'_>) -> Bytes {
+    let rows: usize = parts.items.iter().map(|row| row.json.len() + 1).sum();
+    let mut out = BytesMut::with_capacity(rows + ENVELOPE_BYTES + 256 * parts.sources.len());
+    let mut body = ObjectWriter::open(&mut out);
+    if let Some(error) = parts.error {
+        body.object("error", |inner| {
+            inner.str("code", error.code);
+            inner.str("message", error.message);
+            inner.str("request_id", error.request_id);
+        });
+    }
+    body.list("items", parts.items, |out, row| out.put_slice(&row.json));
+    body.bool("_partial", parts.partial);
+    body.bool("_truncated", parts.truncated);
+    body.object("_sources", |sources| {
+        for report in parts.sources {
+            sources.object(report.source.as_str(), |entry| write_source(entry, report));
+        }
+    });
+    body.list("_notices", parts.notices, |out, notice| {
+        let mut entry = ObjectWriter::open(out);
+        entry.str("code", notice.code);
+        entry.str("peer", notice.peer.as_str());
+        entry.close();
+    });
+    if let Some(cursor) = parts.next_cursor {
+        body.str("next_cursor", cursor);
+    }
+    body.str("trace_id", parts.trace_id);
+    if let Some(explain) = parts.explain {
+        body.object("_explain", |inner| write_explain(inner, explain));
+    }
+    body.close();
+    out.freeze()
+}
+
+fn write_source(entry: &mut ObjectWriter<'_>, report: &SourceReport) {
+    entry.str("status", report.status.as_str());
+    entry.number("rows", report.rows as u64);
+    entry.number("took_ms", millis(report.took));
+    if let Some(age) = report.age {
+        entry.number("age_ms", millis(age));
+    }
+    if let Some(fault) = &report.fault {
+        entry.object("error", |inner| {
+            inner.str("code", source_fault_code(&report.source, fault));
+            inner.str("stage", fault.stage.as_str());
+            inner.bool("retryable", fault.retryable);
+            if let Some(after) = fault.retry_after {
+                inner.number("retry_after_ms", millis(after));
+            }
+            if let Some(message) = &fault.message {
+                inner.str("message", message);
+            }
+        });
+    }
+    if let Some(breaker) = report.breaker {
+        entry.str("breaker", breaker.as_str());
+    }
+    if let Some(at) = report.last_ok_at {
+        entry.time("last_ok_at", at);
+    }
+}
+
+fn write_explain(inner: &mut ObjectWriter<'_>, explain: &Explain) {
+    inner.str("verb", explain.verb);
+    inner.str("resource", &explain.resource);
+    inner.number("deadline_ms", explain.deadline_ms);
+    inner.list("order", ["created_at desc", "_source", "id desc"], put_str);
+    inner.list("sources", &explain.sources, |out, source| {
+        let mut entry = ObjectWriter::open(out);
+        entry.str("source", &source.source);
+        if let Some(limit) = source.limit {
+            entry.number("limit", limit.into());
+        }
+        entry.str("position", source.position);
+        entry.number("deadline_ms", source.deadline_ms);
+        entry.close();
+    });
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `error.code` of a source. A slow peer and a slow local database are different news for whoever reads them.
+#[must_use]
+pub fn source_fault_code(source: &SourceName, fault: &Fault) -> &'static str {
+    match (fault.kind, source) {
+        (FaultKind::TimedOut, SourceName::Peer(_)) => "peer_timeout",
+        (FaultKind::TimedOut, SourceName::Local) => "local_timeout",
+        (FaultKind::Unreachable, _) => "peer_unreachable",
+        (FaultKind::BreakerOpen, _) => "breaker_open",
+        (FaultKind::BadAnswer, _) => "bad_answer",
+        (FaultKind::Incompatible, _) => "incompatible",
+        (FaultKind::CertificateExpired, _) => "cert_expired",
+        (FaultKind::GrantPending, _) => "grant_pending",
+        (FaultKind::GrantSuspended, _) => "grant_suspended",
+        (FaultKind::GrantRevoked, _) => "grant_revoked",
+        (FaultKind::GrantExpired, _) => "grant_expired",
+        (FaultKind::Forbidden, _) => "forbidden",
+        (FaultKind::Unauthorized, _) => "unauthorized",
+        (FaultKind::ScopeViolation, _) => "scope_violation",
+        (FaultKind::RateLimited, _) => "rate_limited",
+        (FaultKind::InvalidRequest, _) => "invalid_request",
+        (FaultKind::UnknownSource, _) => "unknown_source",
+        (FaultKind::NotFound, _) => "not_found",
+        (FaultKind::Gone, _) => "gone",
+        (FaultKind::Conflict, _) => "conflict",
+        (FaultKind::TooLarge, _) => "too_large",
+        (FaultKind::Unavailable, _) => "unavailable",
+        (FaultKind::Internal, _) => "internal",
+    }
+}
+
+/// The same body as a client reads it.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct AnswerBody {
+    /// Rows in the order `created_at` descending, source, `id`; each with `_source`.
+    #[schema(value_type = Vec<Object>)]
+    pub items: Vec<Ordered<serde_json::Value>>,
+    /// Some requested source did not answer.
+    #[serde(rename = "_partial")]
+    pub partial: bool,
+    /// More rows exist than this answer holds.
+    #[serde(rename = "_truncated")]
+    pub truncated: bool,
+    /// One entry per requested source, always.
+    #[serde(rename = "_sources")]
+    #[schema(value_type = std::collections::HashMap<String, SourceBody>)]
+    pub sources: Ordered<SourceBody>,
+    #[serde(rename = "_notices", default)]
+    pub notices: Vec<NoticeBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    pub trace_id: String,
+    #[serde(rename = "_explain", default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub explain: Option<Ordered<serde_json::Value>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct SourceBody {
+    /// `ok`, `empty`, `truncated`, `cached`; or why there is no answer: `timed_out`, `unreachable`, `breaker_open`, `denied`,
+    /// `grant_expired`, `grant_revoked`, `grant_suspended`, `cert_expired`, `rate_limited`, `incompatible`, `error`.
+    pub status: String,
+    pub rows: u64,
+    pub took_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<SourceErrorBody>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ok_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct SourceErrorBody {
+    pub code: String,
+    pub stage: String,
+    pub retryable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+pub struct NoticeBody {
+    /// `federation_offline`: this peer does not answer; told once per session until it answers again.
+    pub code: String,
+    pub peer: String,
+}

@@ -1,0 +1,74 @@
+//! The small answers of the session API: who am I, which links do I have, which row did I write.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// `GET /api/v1/whoami`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WhoamiBody {
+    /// The node's own site.
+    pub site: String,
+    pub user: NamedBody,
+    pub teams: Vec<NamedBody>,
+    /// What this session can name as `resource`, in order.
+    pub resources: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NamedBody {
+    pub id: Uuid,
+    pub name: String,
+}
+
+/// `GET /api/v1/status`: this user's links, from memory; nothing is dialled for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct StatusBody {
+    pub site: String,
+    pub links: Vec<LinkBody>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LinkBody {
+    pub peer: String,
+    /// The link is the caller's own; otherwise a team shares it.
+    pub own: bool,
+    /// `pending`, `active`, `degraded`, `suspended`, `revoked` or `expired`.
+    pub state: String,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: String,
+    /// Until the breaker lets a probe through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker_retry_in_ms: Option<u64>,
+    pub in_flight: u64,
+    /// Moving average of the answers so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub last_ok_at: Option<OffsetDateTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fault: Option<LinkFaultBody>,
+    #[serde(with = "time::serde::rfc3339")]
+    pub certificate_not_after: OffsetDateTime,
+    /// How often the link was started again after a panic.
+    pub restarts: u64,
+    /// What the peer says that this link may read; empty until it was asked once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    pub grant_expires_at: Option<OffsetDateTime>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct LinkFaultBody {
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    pub code: String,
+    pub stage: String,
+}
+
+/// The answer to a write of one row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WrittenBody {
+    pub id: String,
+}
