@@ -1,1 +1,4 @@
+//! What operators see: logs for people or machines, and metrics for Prometheus.
 
+pub mod logs;
+pub mod metrics;
