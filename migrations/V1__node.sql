@@ -283,11 +283,15 @@ BEGIN
 END $$;
 CREATE TRIGGER grants_keep BEFORE DELETE ON grants FOR EACH ROW EXECUTE FUNCTION grants_keep();
 
--- Whatever authorisation depends on: tell every replica which grant changed ('g:<id>') or which user ('u:<id>').
+-- Whatever authorisation depends on: tell every replica which grant changed ('g:<id>:<version>') or which user ('u:<id>:<version>').
+-- The counter's row lock is held until the commit, so that versions arrive in order and without gaps: a replica that has applied
+-- a version has applied everything before it.
 CREATE FUNCTION announce_authority(what text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    reached bigint;
 BEGIN
-    UPDATE authority_version SET version = version + 1;
-    PERFORM pg_notify('mosaic_authority', what);
+    UPDATE authority_version SET version = version + 1 RETURNING version INTO reached;
+    PERFORM pg_notify('mosaic_authority', what || ':' || reached);
 END $$;
 
 CREATE FUNCTION announce_grant() RETURNS trigger LANGUAGE plpgsql AS $$

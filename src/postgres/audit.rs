@@ -1,1 +1,317 @@
+//! The audit log: written in batches, read by admins.
+//!
+//! The table is partitioned by month. Partitions are made ahead; an event that finds none goes to the default partition, so
+//! that a missing partition never loses one.
 
+use std::net::IpAddr;
+
+use deadpool_postgres::Pool;
+use mosaic_actors::domain::audit::{AuditEvent, AuditOutcome};
+use mosaic_actors::domain::fault::{Fault, Stage};
+use mosaic_actors::domain::identity::{GrantId, Serial, SiteName, UserId};
+use mosaic_actors::ports::PortFuture;
+use mosaic_actors::ports::audit_log::AuditLog;
+use time::{Date, Month, OffsetDateTime};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{GenericClient, Row};
+use uuid::Uuid;
+
+use super::pool::{OrFault, sql_fault};
+
+/// The audit log in Postgres.
+#[derive(Clone)]
+pub struct AuditStore {
+    pool: Pool,
+}
+
+/// One event as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    pub seq: i64,
+    pub at: OffsetDateTime,
+    pub request: Uuid,
+    pub peer: Option<String>,
+    pub grant: Option<GrantId>,
+    pub grant_version: Option<i64>,
+    pub subject: Option<UserId>,
+    pub action: String,
+    pub resource: Option<String>,
+    pub query_hash: Option<Vec<u8>>,
+    pub outcome: String,
+    pub reason: Option<String>,
+    pub rows: i32,
+    pub bytes_out: i64,
+    pub latency_us: i64,
+    pub serial: Option<Vec<u8>>,
+    pub remote: Option<IpAddr>,
+}
+
+/// Which events to read, newest first. Absent fields do not narrow.
+#[derive(Debug, Clone, Default)]
+pub struct AuditQuery {
+    pub grant: Option<GrantId>,
+    pub peer: Option<SiteName>,
+    pub action: Option<String>,
+    pub outcome: Option<AuditOutcome>,
+    /// From this time on, inclusive.
+    pub from: Option<OffsetDateTime>,
+    /// Before this time, exclusive.
+    pub to: Option<OffsetDateTime>,
+    /// Behind this time and sequence number.
+    pub after: Option<(OffsetDateTime, i64)>,
+    pub limit: i64,
+}
+
+/// Most months that one call makes partitions for: this one and the two to come.
+const MONTHS_AHEAD: u32 = 3;
+
+/// Chosen once, for all nodes of a database: the key of the advisory lock under which partitions are made.
+const PARTITION_LOCK: i64 = 0x6d6f_7361_6963_6101;
+
+const APPEND: &str = "
+    INSERT INTO federation_audit_log (at, request_id, peer, grant_id, grant_version, subject_user_id, action, resource,
+                                      query_hash, outcome, reason, rows, bytes_out, latency_us, serial, remote_addr)
+    SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::uuid[], $7::text[],
+                         $8::text[], $9::bytea[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::bigint[],
+                         $15::bytea[], $16::inet[])";
+
+/// The columns of a batch, so that any number of events is one statement and one round trip.
+#[derive(Default)]
+struct Columns<'a> {
+    at: Vec<OffsetDateTime>,
+    request: Vec<Uuid>,
+    peer: Vec<Option<&'a str>>,
+    grant: Vec<Option<Uuid>>,
+    grant_version: Vec<Option<i64>>,
+    subject: Vec<Option<Uuid>>,
+    action: Vec<&'a str>,
+    resource: Vec<Option<&'a str>>,
+    query_hash: Vec<Option<&'a [u8]>>,
+    outcome: Vec<&'a str>,
+    reason: Vec<Option<&'a str>>,
+    rows: Vec<i32>,
+    bytes_out: Vec<i64>,
+    latency_us: Vec<i64>,
+    serial: Vec<Option<&'a [u8]>>,
+    remote: Vec<Option<IpAddr>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(events: &'a [AuditEvent]) -> Self {
+        let mut columns = Self::default();
+        for event in events {
+            columns.push(event);
+        }
+        columns
+    }
+
+    fn push(&mut self, event: &'a AuditEvent) {
+        self.at.push(event.at);
+        self.request.push(event.request.0);
+        self.peer.push(event.peer.as_ref().map(SiteName::as_str));
+        self.grant.push(event.grant.map(|grant| grant.0));
+        self.grant_version.push(event.grant_version);
+        self.subject.push(event.subject.map(|subject| subject.0));
+        self.action.push(event.action.as_str());
+        self.resource.push(event.resource.as_ref().map(|resource| resource.as_str()));
+        self.query_hash.push(event.query_hash.as_ref().map(<[u8; 32]>::as_slice));
+        self.outcome.push(event.outcome.as_str());
+        self.reason.push(event.reason);
+        self.rows.push(i32::try_from(event.rows).unwrap_or(i32::MAX));
+        self.bytes_out.push(i64::try_from(event.bytes_out).unwrap_or(i64::MAX));
+        self.latency_us.push(i64::try_from(event.latency.as_micros()).unwrap_or(i64::MAX));
+        self.serial.push(event.serial.as_ref().map(Serial::as_bytes));
+        self.remote.push(event.remote);
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 16] {
+        [
+            &self.at,
+            &self.request,
+            &self.peer,
+            &self.grant,
+            &self.grant_version,
+            &self.subject,
+            &self.action,
+            &self.resource,
+            &self.query_hash,
+            &self.outcome,
+            &self.reason,
+            &self.rows,
+            &self.bytes_out,
+            &self.latency_us,
+            &self.serial,
+            &self.remote,
+        ]
+    }
+}
+
+/// Writes events inside a caller's transaction: a change and its event are committed together or not at all.
+pub(super) async fn insert(client: &impl GenericClient, events: &[AuditEvent]) -> Result<(), tokio_postgres::Error> {
+    client.execute(APPEND, &Columns::of(events).parameters()).await.map(drop)
+}
+
+impl AuditLog for AuditStore {
+    fn append(&self, events: Vec<AuditEvent>) -> PortFuture<Result<(), Fault>> {
+        let pool = self.pool.clone();
+        Box::pin(async move {
+            let client = pool
+                .get()
+                .await
+                .or_fault("write the audit log")
+                .map_err(|fault| Fault { stage: Stage::Audit, ..fault })?;
+            let statement = client.prepare_cached(APPEND).await.map_err(at_audit)?;
+            client.execute(&statement, &Columns::of(&events).parameters()).await.map_err(at_audit)?;
+            Ok(())
+        })
+    }
+}
+
+fn at_audit(error: tokio_postgres::Error) -> Fault {
+    Fault { stage: Stage::Audit, ..sql_fault("write the audit log", &error) }
+}
+
+impl AuditStore {
+    #[must_use]
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// Makes the partitions of the month of `now` and of the two after it; returns the names of those that were missing.
+    /// Rows that the default partition caught in the meantime move into their month.
+    pub async fn ensure_partitions(&self, now: OffsetDateTime) -> Result<Vec<String>, Fault> {
+        let mut client = self.pool.get().await.or_fault("make partitions of the audit log")?;
+        let transaction = client.transaction().await.or_fault("make partitions of the audit log")?;
+        transaction
+            .execute("SELECT pg_advisory_xact_lock($1)", &[&PARTITION_LOCK])
+            .await
+            .or_fault("make partitions of the audit log")?;
+        let mut made = Vec::new();
+        let mut month = first_of_month(now.to_offset(time::UtcOffset::UTC).date());
+        for _ in 0..MONTHS_AHEAD {
+            let next = next_month(month);
+            if let Some(name) =
+                make_partition(&*transaction, month, next).await.or_fault("make partitions of the audit log")?
+            {
+                made.push(name);
+            }
+            month = next;
+        }
+        transaction.commit().await.or_fault("make partitions of the audit log")?;
+        Ok(made)
+    }
+
+    /// A page of events, newest first.
+    pub async fn query(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, Fault> {
+        let mut conditions = Conditions::default();
+        conditions.add("grant_id = ", query.grant.map(|grant| grant.0));
+        conditions.add("peer = ", query.peer.as_ref().map(|peer| peer.as_str().to_owned()));
+        conditions.add("action = ", query.action.clone());
+        conditions.add("outcome = ", query.outcome.map(|outcome| outcome.as_str().to_owned()));
+        conditions.add("at >= ", query.from);
+        conditions.add("at < ", query.to);
+        if let Some((at, seq)) = query.after {
+            conditions.add_pair("at, seq", at, seq);
+        }
+        conditions.parameters.push(Box::new(query.limit));
+        let sql = format!(
+            "SELECT * FROM federation_audit_log {} ORDER BY at DESC, seq DESC LIMIT ${}",
+            conditions.text,
+            conditions.parameters.len()
+        );
+        let parameters: Vec<&(dyn ToSql + Sync)> =
+            conditions.parameters.iter().map(|value| value.as_ref() as &(dyn ToSql + Sync)).collect();
+        let client = self.pool.get().await.or_fault("read the audit log")?;
+        let statement = client.prepare_cached(&sql).await.or_fault("read the audit log")?;
+        let rows = client.query(&statement, &parameters).await.or_fault("read the audit log")?;
+        Ok(rows.iter().map(audit_record).collect())
+    }
+}
+
+/// A `WHERE` of bound values only: the texts are constants of this file.
+#[derive(Default)]
+struct Conditions {
+    text: String,
+    parameters: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+impl Conditions {
+    fn add(&mut self, comparison: &'static str, value: Option<impl ToSql + Sync + Send + 'static>) {
+        let Some(value) = value else { return };
+        self.parameters.push(Box::new(value));
+        self.word();
+        self.text += &format!("{comparison}${}", self.parameters.len());
+    }
+
+    fn add_pair(&mut self, columns: &'static str, at: OffsetDateTime, seq: i64) {
+        self.parameters.push(Box::new(at));
+        self.parameters.push(Box::new(seq));
+        self.word();
+        let last = self.parameters.len();
+        self.text += &format!("({columns}) < (${}, ${last})", last - 1);
+    }
+
+    fn word(&mut self) {
+        self.text += if self.text.is_empty() { "WHERE " } else { " AND " };
+    }
+}
+
+/// Attaches the month's partition unless there is one. Names are made of digits, so that nothing needs quoting.
+async fn make_partition(
+    client: &impl GenericClient,
+    month: Date,
+    next: Date,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    let name = format!("federation_audit_log_{:04}_{:02}", month.year(), u8::from(month.month()));
+    let known = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).await?;
+    if known.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE {name} (LIKE federation_audit_log INCLUDING CONSTRAINTS);
+             WITH caught AS (
+                 DELETE FROM federation_audit_log_default
+                 WHERE at >= '{month} 00:00:00+00' AND at < '{next} 00:00:00+00' RETURNING *
+             ) INSERT INTO {name} SELECT * FROM caught;
+             ALTER TABLE federation_audit_log ATTACH PARTITION {name}
+                 FOR VALUES FROM ('{month} 00:00:00+00') TO ('{next} 00:00:00+00')"
+        ))
+        .await?;
+    Ok(Some(name))
+}
+
+fn first_of_month(date: Date) -> Date {
+    date.replace_day(1).expect("every month has a first day")
+}
+
+fn next_month(month: Date) -> Date {
+    let year = month.year() + i32::from(month.month() == Month::December);
+    Date::from_calendar_date(year, month.month().next(), 1)
+        .expect("invariant: years of a clock are far from the last one")
+}
+
+fn audit_record(row: &Row) -> AuditRecord {
+    AuditRecord {
+        seq: row.get("seq"),
+        at: row.get("at"),
+        request: row.get("request_id"),
+        peer: row.get("peer"),
+        grant: row.get::<_, Option<Uuid>>("grant_id").map(GrantId),
+        grant_version: row.get("grant_version"),
+        subject: row.get::<_, Option<Uuid>>("subject_user_id").map(UserId),
+        action: row.get("action"),
+        resource: row.get("resource"),
+        query_hash: row.get("query_hash"),
+        outcome: row.get("outcome"),
+        reason: row.get("reason"),
+        rows: row.get("rows"),
+        bytes_out: row.get("bytes_out"),
+        latency_us: row.get("latency_us"),
+        serial: row.get("serial"),
+        remote: row.get("remote_addr"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
