@@ -1,1 +1,211 @@
+//! What a node is told at boot: `mosaic.toml` < `MOSAIC_*` environment < flags.
+//!
+//! [`Config`] is complete and cannot be wrong; whatever is wrong with its sources is reported together, each with its place,
+//! its key and a remedy. Nothing else reads the environment.
+//!
+//! A key's environment variable is its path in capitals, joined by `_`: `api.listen` is `MOSAIC_API_LISTEN`,
+//! `limits.page_cap` is `MOSAIC_LIMITS_PAGE_CAP`. On the command line every key can be given as `--set key=value`.
 
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use mosaic_actors::domain::identity::SiteName;
+use secrecy::SecretString;
+use url::Url;
+
+pub mod limits;
+pub mod resources;
+
+pub use limits::Limits;
+pub use resources::ResourceConfig;
+
+/// Everything that a node is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub site: SiteName,
+    pub tier: Tier,
+    /// Absolute. Holds keys, tokens and, in tier `local`, the database.
+    pub state_dir: PathBuf,
+    pub api: ApiConfig,
+    pub federation: FederationConfig,
+    pub enrollment: ListenerConfig,
+    pub postgres: PostgresConfig,
+    pub ca: CaConfig,
+    pub audit: AuditMode,
+    pub log: LogConfig,
+    pub master_secret: MasterSecretSource,
+    pub limits: Limits,
+    /// The operator's own; the built-in ones are not listed here.
+    pub resources: Vec<ResourceConfig>,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Database and CA inside the node.
+    Local,
+    /// A database by URL, CA inside the node.
+    Standalone,
+}
+
+impl Tier {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Standalone => "standalone",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiConfig {
+    pub listen: SocketAddr,
+    /// Plain HTTP without.
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files: a chain, leaf first, and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederationConfig {
+    pub listener: ListenerConfig,
+    /// TLS 1.2 besides 1.3.
+    pub tls12: bool,
+}
+
+/// A listener that other sites reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    pub listen: SocketAddr,
+    /// What stands in invites; `https`, no path, no userinfo.
+    pub public_url: Option<Url>,
+}
+
+#[derive(Debug, Clone)]
+pub enum PostgresConfig {
+    Embedded { bin_dir: Option<PathBuf>, search_path: Option<OsString> },
+    Url(SecretString),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaConfig {
+    /// Dotted decimal; `.1` below it is the grant, `.2` the subject.
+    pub extension_arc: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditMode {
+    /// No row leaves before its event is committed.
+    Strict,
+    /// Events of allowed reads are queued; denials and changes are strict all the same.
+    Relaxed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// Directives of `tracing_subscriber::EnvFilter`.
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+/// Where the master secret comes from.
+#[derive(Debug, Clone)]
+pub enum MasterSecretSource {
+    File(PathBuf),
+    /// Base64 of 32 bytes, from `MOSAIC_MASTER_SECRET`.
+    Given(SecretString),
+}
+
+impl ListenerConfig {
+    /// The URL for invites. Without a configured one: the address that the listener is bound to, or this machine's name when
+    /// it is bound to all addresses.
+    #[must_use]
+    pub fn public_url(&self, bound: SocketAddr) -> Url {
+        if let Some(url) = &self.public_url {
+            return url.clone();
+        }
+        let host = match bound.ip() {
+            ip if ip.is_unspecified() => host_name(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+            IpAddr::V4(ip) => ip.to_string(),
+        };
+        let port = bound.port();
+        let parsed = Url::parse(&format!("https://{host}:{port}"));
+        parsed
+            .or_else(|_| Url::parse(&format!("https://localhost:{port}")))
+            .expect("invariant: a host and a port make a URL")
+    }
+}
+
+impl Config {
+    /// Names for the server certificates: the hosts of both public URLs. IP addresses come without brackets.
+    #[must_use]
+    pub fn server_names(&self, federation: SocketAddr, enrollment: SocketAddr) -> Vec<String> {
+        let urls = [self.federation.listener.public_url(federation), self.enrollment.public_url(enrollment)];
+        let mut names: Vec<String> = urls.iter().filter_map(host_of).collect();
+        names.dedup();
+        names
+    }
+
+    /// Where the first admin's token is written.
+    #[must_use]
+    pub fn admin_token_file(&self) -> PathBuf {
+        self.state_dir.join("admin.token")
+    }
+
+    /// Where `mosaic token create --save` writes.
+    #[must_use]
+    pub fn session_token_file(&self) -> PathBuf {
+        self.state_dir.join("session.token")
+    }
+
+    /// The private cluster of tier `local`.
+    #[must_use]
+    pub fn postgres_dir(&self) -> PathBuf {
+        self.state_dir.join("postgres")
+    }
+
+    /// `http` or `https`, as clients on this machine reach the API.
+    #[must_use]
+    pub fn api_url(&self, bound: SocketAddr) -> String {
+        let scheme = if self.api.tls.is_some() { "https" } else { "http" };
+        let host: SocketAddr = match bound.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => (std::net::Ipv4Addr::LOCALHOST, bound.port()).into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => (std::net::Ipv6Addr::LOCALHOST, bound.port()).into(),
+            _ => bound,
+        };
+        format!("{scheme}://{host}")
+    }
+
+    /// Makes `path` absolute, seen from the configuration file's directory.
+    #[must_use]
+    pub fn beside_file(&self, path: &Path) -> PathBuf {
+        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(path)
+    }
+}
+
+fn host_of(url: &Url) -> Option<String> {
+    match url.host()? {
+        url::Host::Domain(name) => Some(name.to_owned()),
+        url::Host::Ipv4(ip) => Some(ip.to_string()),
+        url::Host::Ipv6(ip) => Some(ip.to_string()),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

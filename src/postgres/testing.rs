@@ -170,13 +170,13 @@ mod tempfile_directory {
 
     use super::{Path, PermissionsExt, Read};
 
-    pub struct TemporaryDirectory {
+    pub(super) struct TemporaryDirectory {
         path: PathBuf,
         kept: bool,
     }
 
     impl TemporaryDirectory {
-        pub fn new() -> Self {
+        pub(super) fn new() -> Self {
             let mut random = [0_u8; 8];
             let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
             read.expect("read random bytes");
@@ -188,11 +188,11 @@ mod tempfile_directory {
             Self { path, kept: false }
         }
 
-        pub fn path(&self) -> &Path {
+        pub(super) fn path(&self) -> &Path {
             &self.path
         }
 
-        pub fn keep(mut self) -> PathBuf {
+        pub(super) fn keep(mut self) -> PathBuf {
             self.kept = true;
             self.path.clone()
         }

@@ -16,7 +16,8 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// Upper bounds of the latency histogram, in seconds: from a cached snapshot (sub-millisecond) to the longest deadline (30 s).
-const LATENCY_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
 
 /// The node's instruments. Labels come from fixed sets (listener, route pattern, method, status) and from the names of peers;
 /// never from a request's values.
@@ -72,7 +73,10 @@ impl Metrics {
                 .u64_counter("mosaic_egress_violations")
                 .with_description("Rows that the second wall stopped; anything but zero is a defect")
                 .build(),
-            authority_fresh: gauge("mosaic_authority_fresh", "1 while grants are known to be current, else 0 and peers get 503"),
+            authority_fresh: gauge(
+                "mosaic_authority_fresh",
+                "1 while grants are known to be current, else 0 and peers get 503",
+            ),
             link_state: gauge("mosaic_link_state", "1 for the link's current state, by peer, link and state"),
             link_breaker: gauge("mosaic_link_breaker", "Breaker of the link: 0 closed, 1 half open, 2 open"),
             link_in_flight: gauge("mosaic_link_in_flight", "Requests of the link that wait for the peer"),
@@ -128,7 +132,8 @@ impl Metrics {
     /// The links as they stand at a scrape.
     pub fn links(&self, statuses: &[Arc<LinkStatus>], now: OffsetDateTime) {
         for status in statuses {
-            let labels = [KeyValue::new("peer", status.peer.to_string()), KeyValue::new("link", status.link.to_string())];
+            let labels =
+                [KeyValue::new("peer", status.peer.to_string()), KeyValue::new("link", status.link.to_string())];
             let breaker = match status.breaker {
                 BreakerState::Closed => 0,
                 BreakerState::HalfOpen => 1,
@@ -143,7 +148,8 @@ impl Metrics {
             self.link_certificate_seconds.record((status.certificate_not_after - now).whole_seconds(), &labels);
             for state in LinkState::ALL {
                 let [peer, link] = labels.clone();
-                self.link_state.record(u64::from(state == status.state), &[peer, link, KeyValue::new("state", state.as_str())]);
+                self.link_state
+                    .record(u64::from(state == status.state), &[peer, link, KeyValue::new("state", state.as_str())]);
             }
         }
     }
@@ -176,10 +182,9 @@ pub async fn measure<B: MessageBody>(
     };
     let outcome = next.call(request).await;
     let (route, status) = match &outcome {
-        Ok(response) => (
-            response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned()),
-            response.status().as_u16(),
-        ),
+        Ok(response) => {
+            (response.request().match_pattern().unwrap_or_else(|| "unmatched".to_owned()), response.status().as_u16())
+        }
         Err(error) => ("unmatched".to_owned(), error.as_response_error().status_code().as_u16()),
     };
     metrics.request(listener, &route, &method, status, started.elapsed());

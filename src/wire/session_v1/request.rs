@@ -126,10 +126,7 @@ pub fn parse_query(body: &[u8], bounds: &Bounds) -> Result<QueryRequest, Fault> 
         "list" => list(&raw, bounds)?,
         "get" => get(&raw)?,
         other => {
-            return Err(Fault::invalid(format!(
-                "'verb' is '{}'; this version answers 'list' and 'get'",
-                shown(other)
-            )));
+            return Err(Fault::invalid(format!("'verb' is '{}'; this version answers 'list' and 'get'", shown(other))));
         }
     };
     Ok(QueryRequest {

@@ -193,7 +193,9 @@ fn a_failed_answer_has_its_error_beside_the_same_body_and_reads_back() {
         error: Some(AnswerError { code: "sources_failed", message: "say \"why\"", request_id: "r" }),
     });
     let text = std::str::from_utf8(&written).unwrap();
-    assert!(text.starts_with(r#"{"error":{"code":"sources_failed","message":"say \"why\"","request_id":"r"},"items":[]"#));
+    assert!(
+        text.starts_with(r#"{"error":{"code":"sources_failed","message":"say \"why\"","request_id":"r"},"items":[]"#)
+    );
     assert!(text.ends_with(concat!(
         r#""_explain":{"verb":"list","resource":"tasks","deadline_ms":5000,"#,
         r#""order":["created_at desc","_source","id desc"],"#,

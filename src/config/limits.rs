@@ -1,0 +1,313 @@
+//! Every limit of a node: its name with the unit, its default, what it may be set to, and why.
+//!
+//! The table below is the only place: the struct [`Limits`], the reader of the configuration, the sample file and the
+//! documentation are made from it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// What a limit's number counts, and so the type of its field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Milliseconds,
+    Seconds,
+    Bytes,
+    Mebibytes,
+    Percent,
+    /// Rows of one answer.
+    Rows,
+    /// Things that wait or run at the same time.
+    Slots,
+    Count,
+}
+
+impl Unit {
+    /// What the key ends with; counts have no unit.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "_ms",
+            Self::Seconds => "_s",
+            Self::Bytes => "_bytes",
+            Self::Mebibytes => "_mib",
+            Self::Percent => "_percent",
+            Self::Rows | Self::Slots | Self::Count => "",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSpec {
+    /// Under which heading it stands.
+    pub group: &'static str,
+    /// Below `[limits]` in the file, `MOSAIC_LIMITS_…` in the environment.
+    pub key: &'static str,
+    pub unit: Unit,
+    pub default: u64,
+    pub least: u64,
+    pub most: u64,
+    pub reason: &'static str,
+}
+
+macro_rules! unit {
+    (ms) => {
+        Unit::Milliseconds
+    };
+    (s) => {
+        Unit::Seconds
+    };
+    (bytes) => {
+        Unit::Bytes
+    };
+    (mib) => {
+        Unit::Mebibytes
+    };
+    (percent) => {
+        Unit::Percent
+    };
+    (rows) => {
+        Unit::Rows
+    };
+    (slots) => {
+        Unit::Slots
+    };
+    (count) => {
+        Unit::Count
+    };
+}
+
+macro_rules! type_of {
+    (ms) => {
+        Duration
+    };
+    (s) => {
+        Duration
+    };
+    (bytes) => {
+        usize
+    };
+    (mib) => {
+        u32
+    };
+    (percent) => {
+        u32
+    };
+    (rows) => {
+        NonZeroU32
+    };
+    (slots) => {
+        usize
+    };
+    (count) => {
+        u32
+    };
+}
+
+macro_rules! value {
+    (ms, $raw:expr) => {
+        Duration::from_millis($raw)
+    };
+    (s, $raw:expr) => {
+        Duration::from_secs($raw)
+    };
+    (bytes, $raw:expr) => {
+        usize::try_from($raw).unwrap_or(usize::MAX)
+    };
+    (slots, $raw:expr) => {
+        usize::try_from($raw).unwrap_or(usize::MAX)
+    };
+    (rows, $raw:expr) => {
+        NonZeroU32::new(u32::try_from($raw).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
+    };
+    ($other:ident, $raw:expr) => {
+        u32::try_from($raw).unwrap_or(u32::MAX)
+    };
+}
+
+macro_rules! limits {
+    ($($group:literal { $($field:ident: $unit:ident = $default:literal in $least:literal ..= $most:literal, $key:literal, $reason:literal;)* })*) => {
+        /// Every limit, read and within its range.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[doc = $reason] pub $field: type_of!($unit),)*)*
+        }
+
+        impl Limits {
+            /// Every row, in the order of the documentation.
+            pub const TABLE: &'static [LimitSpec] = &[
+                $($(LimitSpec {
+                    group: $group, key: $key, unit: unit!($unit), default: $default, least: $least, most: $most, reason: $reason,
+                },)*)*
+            ];
+
+            /// The limits whose numbers `read` gives, row by row; it returns the default for what is not set.
+            pub(super) fn from_table(mut read: impl FnMut(&'static LimitSpec) -> u64) -> Self {
+                let mut rows = Self::TABLE.iter();
+                let mut next = || read(rows.next().expect("invariant: the table has a row per field"));
+                Self { $($($field: value!($unit, next()),)*)* }
+            }
+        }
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::from_table(|spec| spec.default)
+    }
+}
+
+limits! {
+    "Questions of sessions" {
+        request_deadline: ms = 5_000 in 100..=120_000, "request_deadline_ms",
+            "a query without deadline_ms ends then: a person still waits, and every healthy source is long back";
+        request_deadline_max: ms = 30_000 in 100..=120_000, "request_deadline_max_ms",
+            "most that deadline_ms may ask for: a longer one would hold connections of every source";
+        page_default: rows = 50 in 1..=1_000, "page_default", "rows of a page when limit is not given: a screen or two";
+        page_cap: rows = 200 in 1..=1_000, "page_cap", "most rows of a page; a larger limit is capped and says _truncated";
+        query_body: bytes = 65_536 in 4_096..=1_048_576, "query_body_bytes", "a query with a long filter is a few KiB";
+        queries_in_flight: slots = 256 in 1..=100_000, "queries_in_flight",
+            "queries of all sessions at once; the next is refused at once instead of slowing all";
+        query_sources: slots = 64 in 1..=1_024, "query_sources", "sources of one query; each costs a connection while it runs";
+        session_cursor: bytes = 32_768 in 1_024..=262_144, "session_cursor_bytes",
+            "a cursor holds a position per source, each with the peer's own cursor inside";
+        row_body: bytes = 262_144 in 4_096..=4_194_304, "row_body_bytes",
+            "one written row: 64 KiB of text, with room for JSON escapes";
+        import_line: bytes = 262_144 in 4_096..=4_194_304, "import_line_bytes", "one row of an import, as row_body_bytes";
+        import_rows: count = 100_000 in 1..=10_000_000, "import_rows", "rows of one import: minutes, not hours";
+        import_batch: slots = 500 in 1..=10_000, "import_batch", "rows written together: the round trip stops mattering";
+        import_idle: ms = 10_000 in 100..=300_000, "import_idle_ms", "a sender that pauses longer is gone";
+    }
+    "Filters and cursors" {
+        filter: bytes = 8_192 in 256..=65_536, "filter_bytes", "where, as canonical JSON; it is also sent to every peer";
+        filter_conditions: slots = 16 in 1..=100, "filter_conditions", "comparisons of one where; each is a bound parameter";
+        filter_values: slots = 100 in 1..=1_000, "filter_values", "values of one in: [...]";
+        filter_text: slots = 1_000 in 1..=10_000, "filter_text_chars", "characters of one text value";
+        peer_cursor: bytes = 1_024 in 256..=8_192, "peer_cursor_bytes",
+            "a cursor that a peer hands out: a time, an id of 200 characters and a tag";
+    }
+    "Asking peers" {
+        peer_budget: ms = 3_000 in 100..=60_000, "peer_budget_ms",
+            "most time for one peer, within the query's own deadline: local rows are never held longer";
+        peer_first_byte: ms = 2_000 in 50..=60_000, "peer_first_byte_ms", "a peer that accepts and stays silent is as good as down";
+        peer_idle: ms = 1_000 in 50..=60_000, "peer_idle_ms", "longest pause between bytes: dripping costs others nothing";
+        peer_connect: ms = 1_000 in 50..=30_000, "peer_connect_ms", "a TCP handshake around the world takes 0.3 s";
+        peer_tls: ms = 2_000 in 50..=30_000, "peer_tls_ms", "a TLS handshake is two round trips and one signature";
+        peer_answer: bytes = 4_194_304 in 65_536..=67_108_864, "peer_answer_bytes",
+            "a peer's answer is hostile until parsed; 200 rows of 20 KiB fit";
+        peer_answer_depth: slots = 32 in 4..=128, "peer_answer_depth", "nesting of a peer's JSON: more is an attack on the parser";
+        peer_connections: slots = 8 in 1..=256, "peer_connections", "per link; as many as the owner answers at once";
+        peer_connection_idle: s = 60 in 1..=3_600, "peer_connection_idle_s", "kept open between a person's questions";
+        peer_connection_age: s = 3_600 in 10..=86_400, "peer_connection_age_s", "addresses and routes change behind a name";
+        peer_in_flight: slots = 32 in 1..=1_024, "peer_in_flight", "questions per link at once; the next is refused, not queued";
+    }
+    "Circuit breaker of a link" {
+        breaker_failures: count = 3 in 1..=100, "breaker_failures", "opens after this many failures in a row";
+        breaker_ratio: percent = 50 in 1..=100, "breaker_ratio_percent", "or when this share of the window failed";
+        breaker_calls: count = 5 in 1..=1_000, "breaker_calls", "... and the window holds at least this many calls";
+        breaker_window: s = 30 in 1..=600, "breaker_window_s", "how far back the share is counted";
+        breaker_open: s = 15 in 1..=3_600, "breaker_open_s", "first pause; it doubles with every failed probe";
+        breaker_open_max: s = 300 in 1..=86_400, "breaker_open_max_s", "longest pause: a peer that is back is found within minutes";
+        breaker_jitter: percent = 20 in 0..=50, "breaker_jitter_percent", "so that many links do not probe in step";
+    }
+    "Being asked by peers" {
+        grant_requests: count = 10 in 1..=100_000, "grant_requests_per_second", "sustained, per grant, unless the grant says otherwise";
+        grant_burst: count = 50 in 1..=1_000_000, "grant_burst", "a session that pages quickly is not refused";
+        grant_concurrent: count = 8 in 1..=10_000, "grant_concurrent", "requests of one grant at once";
+        federation_body: bytes = 65_536 in 4_096..=1_048_576, "federation_body_bytes", "a question is small; a CSR is a few KiB";
+        federation_connections: slots = 1_024 in 1..=100_000, "federation_connections", "open connections of all peers; per listener and worker";
+        handshakes: slots = 64 in 1..=10_000, "handshakes", "TLS handshakes at once per worker: each is a millisecond of signing";
+        tls_handshake: ms = 3_000 in 100..=60_000, "tls_handshake_ms", "a client that stalls in the handshake is cut";
+        request_head: ms = 5_000 in 100..=60_000, "request_head_ms", "time to send the request's head";
+        request_body: ms = 10_000 in 100..=60_000, "request_body_ms", "time to send the body, from the head on";
+        write_stall: ms = 15_000 in 100..=300_000, "write_stall_ms", "a reader that takes nothing for so long is cut";
+        keep_alive: s = 75 in 1..=3_600, "keep_alive_s", "an idle connection; longer than an asker keeps it, so that the asker closes first";
+    }
+    "Enrolment" {
+        invite_lifetime: s = 900 in 60..=86_400, "invite_lifetime_s", "time to paste an invite on the other side";
+        invite_lifetime_max: s = 86_400 in 60..=86_400, "invite_lifetime_max_s", "most that a grant's creator may ask for";
+        enroll_failures: count = 5 in 1..=1_000, "enroll_failures_per_minute", "per address, then 429: tokens cannot be guessed, noise can be bounded";
+        enroll_addresses: slots = 10_000 in 100..=1_000_000, "enroll_addresses", "addresses whose failures are remembered";
+        enroll_body: bytes = 16_384 in 4_096..=65_536, "enroll_body_bytes", "a CSR of the largest sensible key is 4 KiB";
+        enroll_connections: slots = 128 in 1..=10_000, "enroll_connections", "enrolling happens once per link";
+        enroll: ms = 10_000 in 1_000..=60_000, "enroll_ms", "the whole conversation of an asker with the owner's enrolment listener";
+    }
+    "Certificates" {
+        client_certificate: s = 86_400 in 300..=7_776_000, "client_certificate_s", "short, because renewal is automatic and a lost key ends by itself";
+        server_certificate: s = 604_800 in 3_600..=7_776_000, "server_certificate_s", "of the federation and enrolment listeners";
+        crl: s = 86_400 in 3_600..=604_800, "crl_s", "a CRL is valid so long and re-signed at half of it";
+        renewal_overlap: s = 600 in 10..=3_600, "renewal_overlap_s", "old and new certificate are both accepted so long";
+    }
+    "Database" {
+        sessions_pool: slots = 16 in 1..=1_000, "sessions_pool", "connections for sessions, admins and housekeeping";
+        peers_pool: slots = 16 in 1..=1_000, "peers_pool", "connections for peers, apart, so that peers cannot starve local users";
+        pool_wait: ms = 1_000 in 10..=60_000, "pool_wait_ms", "for a free connection; longer only hides that there are too few";
+        database_connect: ms = 3_000 in 100..=60_000, "database_connect_ms", "dialling, TLS and login";
+        database_check: ms = 1_000 in 50..=60_000, "database_check_ms", "a rested connection that does not answer within this is replaced";
+        statement: ms = 30_000 in 100..=600_000, "statement_ms", "no statement runs longer; questions set the deadline they have";
+        authority_heartbeat: ms = 500 in 50..=10_000, "authority_heartbeat_ms", "how often a replica asks whether rights changed, behind LISTEN";
+        authority_answer: ms = 1_000 in 50..=10_000, "authority_answer_ms", "no answer within this: rights are unknown, peers get 503";
+        reconnect: ms = 100 in 10..=10_000, "reconnect_ms", "first pause before dialling the database again; it doubles";
+        reconnect_max: ms = 2_000 in 100..=60_000, "reconnect_max_ms", "longest such pause: a database that is back is found at once";
+        clock_skew: ms = 5_000 in 100..=60_000, "clock_skew_ms", "between this machine and its database, before doctor warns";
+    }
+    "Embedded database (tier local)" {
+        embedded_connections: count = 60 in 20..=1_000, "embedded_connections", "both pools, the watchers, and a person with psql";
+        embedded_buffers: mib = 32 in 8..=16_384, "embedded_buffers_mib", "shared_buffers: a small machine next to the node";
+        embedded_start: s = 60 in 5..=3_600, "embedded_start_s", "crash recovery of a busy database included";
+        embedded_stop: s = 10 in 1..=600, "embedded_stop_s", "a fast shutdown writes what is in memory; then it becomes an immediate one";
+        embedded_restart: ms = 100 in 10..=60_000, "embedded_restart_ms", "first pause before a crashed server is started again; it doubles";
+        embedded_restart_max: ms = 10_000 in 100..=600_000, "embedded_restart_max_ms", "longest such pause";
+    }
+    "Audit" {
+        audit_batch: slots = 512 in 1..=10_000, "audit_batch", "events of one commit: the more wait, the fewer commits";
+        audit_queue: slots = 4_096 in 1..=1_000_000, "audit_queue", "events that wait; the next request gets 503, never an answer without its event";
+    }
+    "Administration" {
+        admin_body: bytes = 262_144 in 4_096..=4_194_304, "admin_body_bytes", "a scope with hundreds of teams";
+        admin_page: rows = 50 in 1..=1_000, "admin_page", "entries of a list when limit is not given";
+        admin_page_cap: rows = 500 in 1..=10_000, "admin_page_cap", "most entries of a list";
+        session_token: s = 2_592_000 in 60..=31_536_000, "session_token_s", "lifetime of a session token when none is asked for: 30 days";
+        session_token_max: s = 31_536_000 in 60..=31_536_000, "session_token_max_s", "a year: a token that nobody renews is forgotten";
+        grant_lifetime: s = 7_776_000 in 300..=157_680_000, "grant_lifetime_s", "of a grant when none is asked for: 90 days";
+        grant_lifetime_max: s = 157_680_000 in 300..=157_680_000, "grant_lifetime_max_s", "five years";
+    }
+    "Process" {
+        api_connections: slots = 1_024 in 1..=100_000, "api_connections", "open connections of sessions and admins, per worker";
+        workers: slots = 4 in 1..=64, "workers", "threads per listener, at most one per core: more only cost memory";
+        backlog: count = 1_024 in 16..=65_535, "backlog", "connections that the kernel holds while all workers are busy";
+        drain: s = 10 in 1..=300, "drain_s", "at shutdown, for requests in flight; then they are cut";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_name_with_its_unit_a_default_in_range_and_a_reason() {
+        let mut keys = BTreeSet::new();
+        for spec in Limits::TABLE {
+            assert!(keys.insert(spec.key), "{} stands twice", spec.key);
+            assert!(spec.key.ends_with(spec.unit.suffix()), "{} lacks its unit", spec.key);
+            assert!((spec.least..=spec.most).contains(&spec.default), "{} is out of range", spec.key);
+            assert!(spec.reason.len() > 15, "{} has no reason", spec.key);
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let limits = Limits::default();
+        assert_eq!(limits.request_deadline, Duration::from_secs(5));
+        assert_eq!(limits.request_deadline_max, Duration::from_secs(30));
+        assert_eq!(limits.peer_budget, Duration::from_secs(3));
+        assert_eq!((limits.peer_first_byte, limits.peer_idle), (Duration::from_secs(2), Duration::from_secs(1)));
+        assert_eq!((limits.peer_connect, limits.peer_tls), (Duration::from_secs(1), Duration::from_secs(2)));
+        assert_eq!((limits.page_default.get(), limits.page_cap.get()), (50, 200));
+        assert_eq!((limits.grant_requests, limits.grant_burst, limits.grant_concurrent), (10, 50, 8));
+        assert_eq!((limits.peer_answer, limits.federation_body), (4 * 1024 * 1024, 64 * 1024));
+        assert_eq!(limits.drain, Duration::from_secs(10));
+    }
+}
