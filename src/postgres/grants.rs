@@ -101,4 +101,4 @@ pub(super) fn change_event(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

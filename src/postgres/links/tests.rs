@@ -1,1 +1,90 @@
+use time::macros::datetime;
 
+use super::*;
+use crate::postgres::grants::tests::{Site, by};
+
+fn new_link(owner: UserId, shared_with: Vec<TeamId>) -> NewLink {
+    NewLink {
+        link: Link {
+            id: LinkId::new(),
+            peer: SiteName::parse("work").unwrap(),
+            owner,
+            shared_with,
+            state: LinkState::Active,
+            grant: GrantId::new(),
+            federation_url: "https://work.example:8643".into(),
+            allow_private: true,
+            credentials: LinkCredentials {
+                serial: Serial::from_bytes(&[7]).unwrap(),
+                not_before: datetime!(2026-01-01 0:00 UTC),
+                not_after: datetime!(2026-01-02 0:00 UTC),
+                certificate_chain: vec![vec![1, 2], vec![3]],
+                sealed_key: vec![4, 5],
+                pinned_root: vec![3],
+            },
+            created_at: datetime!(2026-01-01 0:00:00.000001 UTC),
+        },
+        site: "work".to_owned(),
+        subject: UserId::new(),
+        enroll_url: "https://work.example:8644".to_owned(),
+        key_version: 1,
+    }
+}
+
+/// `Link` is not comparable: it holds a key.
+fn parts(link: &Link) -> String {
+    format!("{link:?} {:?} {:?} {:?}", link.shared_with, link.created_at, link.credentials.certificate_chain)
+}
+
+#[actix_rt::test]
+async fn a_link_comes_back_as_it_was_stored_and_goes_with_its_key() {
+    let site = Site::new().await;
+    let links = Links::new(site.database.pool());
+    let team = site.people.create_team("platform").await.unwrap().id;
+    let new = new_link(site.ada.id, vec![team]);
+    links.insert(&new).await.unwrap();
+    let loaded = links.load(new.link.id).await.unwrap().unwrap();
+    assert_eq!(parts(&loaded), parts(&new.link));
+    assert_eq!(loaded.credentials.sealed_key, new.link.credentials.sealed_key);
+    assert_eq!(links.load_all().await.unwrap().len(), 1);
+    let record = links.get(new.link.id).await.unwrap().unwrap();
+    assert_eq!((record.owner_name.as_str(), record.shared_with.as_slice()), ("ada", [team].as_slice()));
+    links.record_state(new.link.id, LinkState::Revoked).await.unwrap();
+    assert_eq!(links.load(new.link.id).await.unwrap().unwrap().state, LinkState::Revoked);
+    assert_eq!(links.delete(new.link.id).await, Ok(true));
+    assert_eq!(links.delete(new.link.id).await, Ok(false));
+    assert!(links.load(new.link.id).await.unwrap().is_none());
+}
+
+#[actix_rt::test]
+async fn a_users_second_link_of_the_same_name_is_a_conflict_and_another_users_is_not() {
+    let site = Site::new().await;
+    let links = Links::new(site.database.pool());
+    let bob = site.people.create_user("bob", "").await.unwrap();
+    links.insert(&new_link(site.ada.id, vec![])).await.unwrap();
+    assert_eq!(links.insert(&new_link(site.ada.id, vec![])).await.unwrap_err().kind, FaultKind::Conflict);
+    links.insert(&new_link(bob.id, vec![])).await.unwrap();
+    assert_eq!(links.insert(&new_link(UserId::new(), vec![])).await.unwrap_err().kind, FaultKind::InvalidRequest);
+    let unknown_team = new_link(site.people.create_user("eve", "").await.unwrap().id, vec![TeamId::new()]);
+    assert_eq!(links.insert(&unknown_team).await.unwrap_err().kind, FaultKind::InvalidRequest);
+    assert!(links.get(unknown_team.link.id).await.unwrap().is_none(), "no link without its teams");
+    let of_bob = LinkPage { owner: Some(bob.id), limit: 10, ..LinkPage::default() };
+    assert_eq!(links.list(&of_bob).await.unwrap().len(), 1);
+    assert!(links.exists(bob.id, &SiteName::parse("work").unwrap()).await.unwrap());
+    assert!(!links.exists(bob.id, &SiteName::parse("home").unwrap()).await.unwrap());
+}
+
+#[actix_rt::test]
+async fn the_links_of_a_disabled_user_do_not_start_and_those_of_a_deleted_one_are_gone() {
+    let site = Site::new().await;
+    let links = Links::new(site.database.pool());
+    let new = new_link(site.ada.id, vec![]);
+    links.insert(&new).await.unwrap();
+    let disable = crate::postgres::people::UserUpdate { active: Some(false), ..Default::default() };
+    site.people.update_user(site.ada.id, &disable, &by()).await.unwrap();
+    assert!(links.load_all().await.unwrap().is_empty());
+    assert!(links.load(new.link.id).await.unwrap().is_none());
+    assert!(links.get(new.link.id).await.unwrap().is_some());
+    site.people.delete_user(site.ada.id, &by()).await.unwrap();
+    assert!(links.get(new.link.id).await.unwrap().is_none());
+}
