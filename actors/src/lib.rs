@@ -6,3 +6,15 @@
 
 pub mod domain;
 pub mod ports;
+
+// The asking side: one question of a session, on its way down to the peers.
+pub mod fan_out;
+pub mod peer_registry;
+
+pub mod peer_link;
+
+// The owner side: whether a peer's request is allowed, and the record of it.
+pub mod grant_cache;
+pub mod scope_evaluator;
+
+pub mod audit_writer;

@@ -1,0 +1,18 @@
+//! Writes events down before anybody acts on them.
+//!
+//! ```text
+//! record ──▶ queue ──▶ one append for everything that waits ──▶ committed: all its callers go on
+//!   │ full: Unavailable at once                              └▶ failed: exactly its callers get Unavailable
+//! ```
+//!
+//! While one append is under way the next batch gathers, so that the load decides how many events share a commit. Invariants:
+//! `Ok` means committed; an event whose caller got no answer yet is either queued or in an append; the queue is bounded, and
+//! whoever does not fit is told so at once; a caller that leaves does not take its event with it.
+
+mod actor;
+mod handle;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{AuditHandle, AuditLimits, AuditStats, start};

@@ -1,0 +1,32 @@
+//! One link: the only way to one peer under one grant.
+//!
+//! ```text
+//! ask ──▶ state of the grant ──▶ certificate in date ──▶ 429 wait ──▶ breaker ──▶ in-flight cap ──▶ transport
+//!          each refusal costs no network                                             answer, checked ◀──┘
+//! ```
+//!
+//! The actor owns what has an order: the breaker, what the peer told about its grant, the capabilities, the transport that is
+//! swapped when the certificate is. Everything observable is published as a snapshot; nobody asks the actor how it is.
+//!
+//! Invariants: the actor never waits, calls run beside it; every call ends at its deadline, or when its caller leaves; of a
+//! half-open breaker exactly one call probes; a swap of the transport leaves calls in flight on the old one; nothing that
+//! the peer says is acted on before [`answer`] checked it.
+
+mod actor;
+mod answer;
+mod core;
+mod handle;
+mod jitter;
+mod messages;
+mod status;
+
+pub mod admission;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{LinkParts, PeerLinkHandle};
+pub(crate) use handle::{Placement, start};
+pub(crate) use jitter::jitter;
+pub(crate) use messages::LinkDied;
+pub use status::{LinkStatus, PeerLinkLimits};

@@ -1,0 +1,298 @@
+//! What a link knows and decides, without the actor around it.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::admission::{Admission, Decision, Outcome, Refusal, Ticket};
+use super::status::{LinkStatus, PeerLinkLimits, Published};
+use crate::domain::fault::{Fault, FaultKind, Stage};
+use crate::domain::link::{Link, LinkState};
+use crate::ports::peer_transport::PeerAnswer;
+
+/// How much of the moving average a new latency makes.
+const LATENCY_WEIGHT: f64 = 0.2;
+/// What an asker over the in-flight cap is told to wait: about one call.
+const FULL_HINT: Duration = Duration::from_millis(100);
+
+pub(super) struct LinkCore {
+    link: Link,
+    limits: PeerLinkLimits,
+    admission: Admission,
+    /// While the peer says "suspended": not before then is it asked again.
+    suspended_until: Option<Instant>,
+    /// An admin wants to know whether the peer still refuses: one call goes out whatever the state says.
+    recheck: bool,
+    /// What the peer told and the store does not know yet; until it does, its own state is older than ours.
+    unrecorded: Option<LinkState>,
+    draining: bool,
+    latency: Option<Duration>,
+    last_ok_at: Option<OffsetDateTime>,
+    last_contact_at: Option<OffsetDateTime>,
+    last_fault: Option<(OffsetDateTime, Fault)>,
+    restarts: u32,
+    refused: u64,
+}
+
+/// One call that goes out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Permission {
+    ticket: Ticket,
+    began: Instant,
+    deadline: Instant,
+    /// The link's state when the call began: an answer says nothing about a state that came later.
+    state: LinkState,
+}
+
+/// What a call's end means beyond its own answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Learned {
+    /// To be recorded.
+    pub(super) state: Option<LinkState>,
+    /// The peer refused what its capabilities seemed to allow.
+    pub(super) capabilities_outdated: bool,
+}
+
+impl LinkCore {
+    /// `before`: what an earlier incarnation of the link published last.
+    pub(super) fn new(link: Link, limits: PeerLinkLimits, before: Option<&LinkStatus>, now: Instant) -> Self {
+        Self {
+            link,
+            limits,
+            admission: Admission::new(limits.admission, now),
+            suspended_until: None,
+            recheck: false,
+            unrecorded: None,
+            draining: false,
+            latency: before.and_then(|status| status.latency),
+            last_ok_at: before.and_then(|status| status.last_ok_at),
+            last_contact_at: before.and_then(|status| status.last_contact_at),
+            last_fault: before.and_then(|status| status.last_fault.clone()),
+            restarts: before.map_or(0, |status| status.restarts + 1),
+            refused: 0,
+        }
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.admission.in_flight() == 0
+    }
+
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    pub(super) fn unrecorded(&self) -> Option<LinkState> {
+        self.unrecorded
+    }
+
+    pub(super) fn recorded(&mut self, state: LinkState) {
+        self.unrecorded.take_if(|unrecorded| *unrecorded == state);
+    }
+
+    /// Lets one call out, or says why not, which costs no network.
+    pub(super) fn admit(&mut self, deadline: Instant, now: Instant, wall: OffsetDateTime) -> Result<Permission, Fault> {
+        let admitted = self.is_open(now, wall).and_then(|()| match self.admission.admit(now) {
+            Decision::Admit(ticket) | Decision::Probe(ticket) => Ok(ticket),
+            Decision::Refuse(refusal) => Err(refused(refusal)),
+        });
+        match admitted {
+            Ok(ticket) => {
+                self.recheck = false;
+                if self.link.state == LinkState::Suspended {
+                    self.suspended_until = Some(now + self.limits.suspended_probe);
+                }
+                Ok(Permission { ticket, began: now, deadline, state: self.link.state })
+            }
+            Err(fault) => {
+                self.refused += 1;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Whether the grant's state and the certificate allow a call at all.
+    fn is_open(&self, now: Instant, wall: OffsetDateTime) -> Result<(), Fault> {
+        let refuse = |kind| Err(Fault::new(kind, Stage::Admission));
+        if self.draining {
+            return refuse(FaultKind::Unavailable);
+        }
+        match self.link.state {
+            LinkState::Pending => return refuse(FaultKind::GrantPending),
+            LinkState::Revoked if !self.recheck => return refuse(FaultKind::GrantRevoked),
+            LinkState::Expired if !self.recheck => return refuse(FaultKind::GrantExpired),
+            LinkState::Suspended if !self.recheck => {
+                let wait = self.suspended_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+                if !wait.is_zero() {
+                    return Err(Fault::new(FaultKind::GrantSuspended, Stage::Admission).after(wait));
+                }
+            }
+            _ => {}
+        }
+        if wall >= self.link.credentials.not_after {
+            return refuse(FaultKind::CertificateExpired);
+        }
+        Ok(())
+    }
+
+    /// Takes the end of a call; `None` when its caller left before.
+    pub(super) fn settle(
+        &mut self,
+        permission: Permission,
+        result: Option<&Result<PeerAnswer, Fault>>,
+        now: Instant,
+        wall: OffsetDateTime,
+        jitter: f64,
+    ) -> Learned {
+        let patient = permission.deadline.saturating_duration_since(permission.began) >= self.limits.admission.patience;
+        let outcome = result.map_or(Outcome::Abandoned, |result| outcome_of(result, patient));
+        self.admission.settle(permission.ticket, outcome, now, jitter);
+        let Some(result) = result else { return Learned::default() };
+        if matches!(outcome, Outcome::Answered | Outcome::Told(_)) {
+            self.last_contact_at = Some(wall);
+        }
+        match result {
+            Ok(_) => self.note_ok(now.saturating_duration_since(permission.began), wall),
+            Err(fault) if fault.kind == FaultKind::NotFound => {
+                self.note_ok(now.saturating_duration_since(permission.began), wall);
+            }
+            // What is wrong with a question says nothing about the link.
+            Err(fault) if fault.kind == FaultKind::InvalidRequest => {}
+            Err(fault) => self.last_fault = Some((wall, fault.clone())),
+        }
+        Learned {
+            state: self.learn_state(permission, result, now),
+            capabilities_outdated: matches!(result, Err(fault) if fault.kind == FaultKind::ScopeViolation),
+        }
+    }
+
+    fn note_ok(&mut self, took: Duration, wall: OffsetDateTime) {
+        self.last_ok_at = Some(wall);
+        self.latency = Some(
+            self.latency.map_or(took, |average| average.mul_f64(1.0 - LATENCY_WEIGHT) + took.mul_f64(LATENCY_WEIGHT)),
+        );
+    }
+
+    fn learn_state(
+        &mut self,
+        permission: Permission,
+        result: &Result<PeerAnswer, Fault>,
+        now: Instant,
+    ) -> Option<LinkState> {
+        let told = match result {
+            Err(fault) => match fault.kind {
+                FaultKind::GrantRevoked => LinkState::Revoked,
+                FaultKind::GrantExpired => LinkState::Expired,
+                FaultKind::GrantSuspended => LinkState::Suspended,
+                FaultKind::NotFound | FaultKind::ScopeViolation => LinkState::Active,
+                _ => return None,
+            },
+            Ok(_) => LinkState::Active,
+        };
+        let barred = [LinkState::Suspended, LinkState::Revoked, LinkState::Expired];
+        if told == LinkState::Active && !(barred.contains(&self.link.state) && permission.state == self.link.state) {
+            return None;
+        }
+        if told == LinkState::Suspended {
+            self.suspended_until = Some(now + self.limits.suspended_probe);
+        }
+        if told == self.link.state {
+            return None;
+        }
+        self.link.state = told;
+        self.unrecorded = Some(told);
+        Some(told)
+    }
+
+    /// Takes the link as the store has it now. True when the way to the peer changed: what was learned on the old one is void.
+    pub(super) fn update(&mut self, mut link: Link, now: Instant) -> bool {
+        let moved = is_other_way(&self.link, &link);
+        if moved {
+            self.admission = Admission::new(self.limits.admission, now);
+            self.suspended_until = None;
+            self.unrecorded = None;
+        } else if let Some(state) = self.unrecorded {
+            link.state = state;
+        }
+        self.link = link;
+        moved
+    }
+
+    /// An admin, or the peer itself, gives reason to look now.
+    pub(super) fn probe_at_once(&mut self, now: Instant) {
+        self.admission.probe_at_once(now);
+        self.recheck = true;
+    }
+
+    pub(super) fn note_fault(&mut self, fault: Fault, wall: OffsetDateTime) {
+        self.last_fault = Some((wall, fault));
+    }
+
+    /// A permission whose call never went out.
+    pub(super) fn take_back(&mut self, permission: Permission, now: Instant) {
+        self.admission.settle(permission.ticket, Outcome::Abandoned, now, 0.0);
+    }
+
+    pub(super) fn published(&self) -> Published {
+        let status = LinkStatus {
+            link: self.link.id,
+            peer: self.link.peer.clone(),
+            owner: self.link.owner,
+            shared_with: self.link.shared_with.clone(),
+            state: self.link.state,
+            breaker: self.admission.state(),
+            breaker_retry_in: None,
+            in_flight: self.admission.in_flight(),
+            latency: self.latency,
+            last_ok_at: self.last_ok_at,
+            last_contact_at: self.last_contact_at,
+            last_fault: self.last_fault.clone(),
+            certificate_not_after: self.link.credentials.not_after,
+            restarts: self.restarts,
+            refused: self.refused,
+        };
+        Published { status, retry_at: self.admission.retry_at() }
+    }
+}
+
+fn refused(refusal: Refusal) -> Fault {
+    let fault = |kind, wait| Fault::new(kind, Stage::Admission).after(wait);
+    match refusal {
+        Refusal::BreakerOpen { retry_in } => fault(FaultKind::BreakerOpen, retry_in),
+        Refusal::Told { retry_in } => fault(FaultKind::RateLimited, retry_in),
+        Refusal::Full => fault(FaultKind::RateLimited, FULL_HINT),
+    }
+}
+
+/// What counts against a peer (node.md, "Links"): silence, broken connections, 5xx and answers that cannot be used.
+fn outcome_of(result: &Result<PeerAnswer, Fault>, patient: bool) -> Outcome {
+    let Err(fault) = result else { return Outcome::Answered };
+    match fault.kind {
+        FaultKind::TimedOut if !patient => Outcome::Abandoned,
+        FaultKind::TimedOut
+        | FaultKind::Unreachable
+        | FaultKind::BadAnswer
+        | FaultKind::Unavailable
+        | FaultKind::Internal => Outcome::Failed,
+        FaultKind::RateLimited => Outcome::Told(fault.retry_after),
+        // Our own certificate: nothing was sent.
+        FaultKind::CertificateExpired => Outcome::Abandoned,
+        _ => Outcome::Answered,
+    }
+}
+
+/// Whether two versions of a link differ in where or as whom they connect.
+fn is_other_way(old: &Link, new: &Link) -> bool {
+    old.peer != new.peer
+        || old.grant != new.grant
+        || old.federation_url != new.federation_url
+        || old.allow_private != new.allow_private
+        || old.credentials.serial != new.credentials.serial
+        || old.credentials.certificate_chain != new.credentials.certificate_chain
+        || old.credentials.sealed_key != new.credentials.sealed_key
+        || old.credentials.pinned_root != new.credentials.pinned_root
+}

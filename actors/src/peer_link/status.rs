@@ -1,0 +1,115 @@
+//! What others see of a link, and the limits that it keeps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::admission::AdmissionLimits;
+use crate::domain::answer::{BreakerState, Capabilities};
+use crate::domain::fault::Fault;
+use crate::domain::identity::{LinkId, SiteName, TeamId, UserId};
+use crate::domain::link::LinkState;
+
+/// Bounds of one link.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerLinkLimits {
+    pub admission: AdmissionLimits,
+    /// How long a call of the link's own (capabilities) may take.
+    pub own_call: Duration,
+    /// Age at which capabilities are fetched again. An asker that prunes by them fetches earlier, see `recheck`.
+    pub capabilities_refresh: Duration,
+    /// After a failed fetch of capabilities: the first wait, doubling up to `capabilities_refresh`.
+    pub capabilities_retry: Duration,
+    /// Capabilities that made somebody go without a call are fetched again when older than this.
+    pub capabilities_recheck: Duration,
+    /// While the peer says "suspended", one call in this time finds out whether it still does.
+    pub suspended_probe: Duration,
+    /// Longest cursor that is taken from a peer, in bytes: it comes back inside ours.
+    pub cursor_bytes: usize,
+}
+
+impl Default for PeerLinkLimits {
+    fn default() -> Self {
+        Self {
+            admission: AdmissionLimits::default(),
+            own_call: Duration::from_secs(3),
+            capabilities_refresh: Duration::from_secs(60),
+            capabilities_retry: Duration::from_secs(5),
+            capabilities_recheck: Duration::from_secs(1),
+            suspended_probe: Duration::from_secs(15),
+            cursor_bytes: 1024,
+        }
+    }
+}
+
+/// A link at one moment. Reading it costs no message and no call.
+#[derive(Debug, Clone)]
+pub struct LinkStatus {
+    pub link: LinkId,
+    pub peer: SiteName,
+    pub owner: UserId,
+    pub shared_with: Vec<TeamId>,
+    pub state: LinkState,
+    pub breaker: BreakerState,
+    /// While the breaker is open: when the next call may probe.
+    pub breaker_retry_in: Option<Duration>,
+    /// Calls under way, the link's own included.
+    pub in_flight: usize,
+    /// Moving average over successful calls.
+    pub latency: Option<Duration>,
+    /// When the peer last answered with what was asked.
+    pub last_ok_at: Option<OffsetDateTime>,
+    /// When the peer last answered at all, be it with a refusal.
+    pub last_contact_at: Option<OffsetDateTime>,
+    pub last_fault: Option<(OffsetDateTime, Fault)>,
+    pub certificate_not_after: OffsetDateTime,
+    /// How often the link had to be started anew after a panic.
+    pub restarts: u32,
+    /// Asks refused without a call since the last start.
+    pub refused: u64,
+}
+
+/// Where the actor writes and everybody reads.
+pub(super) struct Board {
+    published: ArcSwap<Published>,
+    capabilities: ArcSwapOption<KnownCapabilities>,
+}
+
+/// A status with its moving part still absolute.
+pub(super) struct Published {
+    pub(super) status: LinkStatus,
+    pub(super) retry_at: Option<Instant>,
+}
+
+pub(super) struct KnownCapabilities {
+    pub(super) capabilities: Arc<Capabilities>,
+    pub(super) since: Instant,
+}
+
+impl Board {
+    pub(super) fn new(first: Published) -> Self {
+        Self { published: ArcSwap::from_pointee(first), capabilities: ArcSwapOption::empty() }
+    }
+
+    pub(super) fn publish(&self, next: Published) {
+        self.published.store(Arc::new(next));
+    }
+
+    pub(super) fn status(&self) -> Arc<LinkStatus> {
+        let published = self.published.load();
+        let mut status = published.status.clone();
+        status.breaker_retry_in = published.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
+        Arc::new(status)
+    }
+
+    pub(super) fn set_capabilities(&self, known: Option<KnownCapabilities>) {
+        self.capabilities.store(known.map(Arc::new));
+    }
+
+    pub(super) fn capabilities(&self) -> Option<Arc<KnownCapabilities>> {
+        self.capabilities.load_full()
+    }
+}
