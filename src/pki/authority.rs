@@ -114,7 +114,10 @@ impl fmt::Debug for Crl {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CaError {
-    /// The database or the CA cannot be reached; asking again can help.
+    /// The authority's store failed, or cannot be reached.
+    #[error("the certificate authority's store failed: {0}")]
+    Store(Fault),
+    /// The authority cannot be reached; asking again can help.
     #[error("the certificate authority cannot be reached: {0}")]
     Unavailable(Box<str>),
     #[error("a certificate authority exists already, with another certificate")]
@@ -135,6 +138,7 @@ impl CaError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
+            Self::Store(fault) => fault.clone(),
             Self::Unavailable(_) => Fault::new(FaultKind::Unavailable, Stage::Authorize),
             Self::Exists | Self::Unusable(_) | Self::Sealed(_) | Self::Refused(_) => {
                 Fault::new(FaultKind::Internal, Stage::Authorize)

@@ -1,1 +1,218 @@
+use mosaic_actors::domain::identity::{GrantId, UserId};
+use proptest::prelude::*;
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ED25519, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use time::Duration;
 
+use super::*;
+use crate::pki::ca_material::CaMaterial;
+use crate::pki::extension_arc::encode_identity;
+use crate::pki::testing::{ca, client, now};
+
+/// A certificate as a hostile or careless CA would make it: every part can be bent.
+struct Bent {
+    grant: GrantId,
+    subject: UserId,
+    params: CertificateParams,
+    key: KeyPair,
+    root: CaMaterial,
+}
+
+impl Bent {
+    fn good() -> Self {
+        let (grant, subject) = (GrantId::new(), UserId::new());
+        let arc = ExtensionArc::default();
+        let mut params = CertificateParams::default();
+        params.not_before = now() - Duration::hours(1);
+        params.not_after = now() + Duration::hours(1);
+        params.serial_number = Some(SerialNumber::from_slice(&[7; 16]));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.custom_extensions = vec![
+            CustomExtension::from_oid_content(&arc.grant().numbers, encode_identity(grant.0)),
+            CustomExtension::from_oid_content(&arc.subject().numbers, encode_identity(subject.0)),
+        ];
+        Self { grant, subject, params, key: KeyPair::generate().unwrap(), root: ca("work") }
+    }
+
+    fn bent(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut bent = Self::good();
+        change(&mut bent.params);
+        bent
+    }
+
+    fn der(&self) -> Vec<u8> {
+        let key = KeyPair::try_from(self.root.key_pkcs8().as_slice()).unwrap();
+        let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(self.root.certificate()), key).unwrap();
+        self.params.signed_by(&self.key, &issuer).unwrap().der().to_vec()
+    }
+
+    fn check(&self) -> Result<PeerIdentity, ProfileError> {
+        check_client_certificate(&self.der(), self.root.certificate(), now(), &ExtensionArc::default())
+    }
+}
+
+fn with_value(index: usize, value: Vec<u8>) -> Bent {
+    Bent::bent(|params| {
+        let numbers: Vec<u64> = params.custom_extensions[index].oid_components().collect();
+        params.custom_extensions[index] = CustomExtension::from_oid_content(&numbers, value);
+    })
+}
+
+#[test]
+fn a_good_certificate_yields_its_identity() {
+    let good = Bent::good();
+    let serial = Serial::from_bytes(&[7; 16]).unwrap();
+    assert_eq!(good.check(), Ok(PeerIdentity { grant: good.grant, subject: good.subject, serial }));
+}
+
+#[test]
+fn the_embedded_authority_keeps_the_profile() {
+    let ca = ca("work");
+    let client = client(&ca);
+    let identity =
+        check_client_certificate(&client.issued.certificate, ca.certificate(), now(), &ExtensionArc::default());
+    assert_eq!(
+        identity,
+        Ok(PeerIdentity {
+            grant: client.request.grant,
+            subject: client.request.subject,
+            serial: client.issued.serial.clone()
+        })
+    );
+    let other_arc = ExtensionArc::parse("1.3.6.1.4.1.4711").unwrap();
+    assert_eq!(
+        check_client_certificate(&client.issued.certificate, ca.certificate(), now(), &other_arc),
+        Err(ProfileError::Missing("grant"))
+    );
+}
+
+#[test]
+fn each_identity_must_be_there_exactly_once() {
+    let missing = |index: usize| Bent::bent(|params| drop(params.custom_extensions.remove(index))).check();
+    assert_eq!(missing(0), Err(ProfileError::Missing("grant")));
+    assert_eq!(missing(1), Err(ProfileError::Missing("subject")));
+    for index in 0..2 {
+        let doubled = Bent::bent(|params| {
+            let again = params.custom_extensions[index].clone();
+            params.custom_extensions.push(again);
+        });
+        assert_eq!(doubled.check(), Err(ProfileError::Extensions));
+    }
+}
+
+#[test]
+fn each_identity_must_be_non_critical_and_byte_exact() {
+    for (index, name) in [(0, "grant"), (1, "subject")] {
+        let critical = Bent::bent(|params| params.custom_extensions[index].set_criticality(true));
+        assert_eq!(critical.check(), Err(ProfileError::Critical(name)));
+        let value = encode_identity(uuid::Uuid::now_v7());
+        let mut trailing = value.clone();
+        trailing.push(0);
+        let mut printable = value.clone();
+        printable[0] = 0x13;
+        let mut upper = value.clone();
+        upper[2..].make_ascii_uppercase();
+        for bad in [trailing, printable, upper, value[..37].to_vec(), Vec::new()] {
+            if bad != value {
+                assert_eq!(with_value(index, bad).check(), Err(ProfileError::Value(name)));
+            }
+        }
+    }
+}
+
+#[test]
+fn only_a_leaf_for_clients_passes() {
+    let ca = Bent::bent(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    assert_eq!(ca.check(), Err(ProfileError::IsCa));
+    for usage in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
+        assert_eq!(Bent::bent(|params| params.key_usages.push(usage)).check(), Err(ProfileError::MaySign));
+    }
+    let none = Bent::bent(|params| params.extended_key_usages.clear());
+    assert_eq!(none.check(), Err(ProfileError::NotForClients));
+    for usage in [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::Any] {
+        let server = Bent::bent(|params| params.extended_key_usages = vec![usage]);
+        assert_eq!(server.check(), Err(ProfileError::NotForClients));
+    }
+    let implied = Bent::bent(|params| params.is_ca = IsCa::NoCa);
+    assert!(implied.check().is_ok(), "absent basicConstraints mean CA:FALSE");
+}
+
+#[test]
+fn leaf_and_root_must_be_in_date() {
+    let early = Bent::bent(|params| params.not_before = now() + Duration::minutes(5));
+    assert_eq!(early.check(), Err(ProfileError::NotYetValid));
+    let late = Bent::bent(|params| params.not_after = now() - Duration::minutes(5));
+    assert_eq!(late.check(), Err(ProfileError::Expired));
+    let far = Bent::bent(|params| params.not_after = now() + Duration::days(10_000));
+    let after_the_root = now() + Duration::days(5_000);
+    let checked =
+        check_client_certificate(&far.der(), far.root.certificate(), after_the_root, &ExtensionArc::default());
+    assert_eq!(checked, Err(ProfileError::Root));
+}
+
+#[test]
+fn odd_serial_numbers_are_refused() {
+    assert_eq!(check_serial(&[1]).map(|s| s.to_string()), Ok("01".to_owned()));
+    assert_eq!(check_serial(&[0, 0x80]).map(|s| s.to_string()), Ok("80".to_owned()));
+    for bad in [&[][..], &[0], &[0, 0], &[0, 1], &[0x80], &[0xff; 4], &[1; 21]] {
+        assert_eq!(check_serial(bad), Err(ProfileError::Serial), "{bad:?}");
+    }
+    let zero = Bent::bent(|params| params.serial_number = Some(SerialNumber::from_slice(&[0])));
+    assert_eq!(zero.check(), Err(ProfileError::Serial));
+    let long = Bent::bent(|params| params.serial_number = Some(SerialNumber::from_slice(&[1; 21])));
+    assert_eq!(long.check(), Err(ProfileError::Serial));
+}
+
+#[test]
+fn a_weak_key_is_refused() {
+    let mut bent = Bent::good();
+    bent.key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    assert_eq!(bent.check(), Err(ProfileError::Key(WeakKey::Algorithm)));
+}
+
+#[test]
+fn trailing_bytes_behind_the_certificate_are_refused() {
+    let good = Bent::good();
+    let mut der = good.der();
+    der.push(0);
+    let checked = check_client_certificate(&der, good.root.certificate(), now(), &ExtensionArc::default());
+    assert_eq!(checked, Err(ProfileError::Malformed));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// The signature is rustls's matter; here, whatever happens to the bytes, nothing panics, and what passes names an
+    /// identity that a fresh reading confirms.
+    #[test]
+    fn a_mangled_certificate_never_panics(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+        static GOOD: std::sync::OnceLock<(Vec<u8>, Vec<u8>)> = std::sync::OnceLock::new();
+        let (der, root) = GOOD.get_or_init(|| {
+            let good = Bent::good();
+            (good.der(), good.root.certificate().to_vec())
+        });
+        let mut mangled = der.clone();
+        let at = at.index(der.len());
+        if cut { mangled.truncate(at) } else { mangled[at] = byte }
+        let checked = check_client_certificate(&mangled, root, now(), &ExtensionArc::default());
+        if cut {
+            prop_assert!(checked.is_err());
+        }
+    }
+
+    /// Through the whole check: a value that is not the exact encoding never gives an identity.
+    #[test]
+    fn a_mutated_identity_value_is_never_accepted(at in 0usize..38, byte in any::<u8>(), insert in any::<bool>()) {
+        let value = encode_identity(uuid::Uuid::now_v7());
+        let mut mutated = value.clone();
+        if insert { mutated.insert(at, byte) } else { mutated[at] = byte }
+        let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        prop_assume!(insert || !(at >= 2 && digit(byte) && digit(value[at])) && mutated != value);
+        prop_assert_eq!(with_value(0, mutated).check(), Err(ProfileError::Value("grant")));
+    }
+}
