@@ -270,4 +270,4 @@ fn link_record(row: &Row) -> Result<LinkRecord, Fault> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,7 +3,7 @@ use time::macros::datetime;
 use super::*;
 use crate::postgres::grants::tests::{Site, by};
 
-fn new_link(owner: UserId, shared_with: Vec<TeamId>) -> NewLink {
+pub(crate) fn new_link(owner: UserId, shared_with: Vec<TeamId>) -> NewLink {
     NewLink {
         link: Link {
             id: LinkId::new(),
