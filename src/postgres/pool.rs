@@ -242,7 +242,7 @@ impl DatabaseUrl {
         config
     }
 
-    fn connector(&self) -> Result<Option<MakeRustlsConnect>, DatabaseUrlError> {
+    pub(crate) fn connector(&self) -> Result<Option<MakeRustlsConnect>, DatabaseUrlError> {
         let TlsMode::Verified { roots } = &self.tls else { return Ok(None) };
         let roots = match roots {
             Some(file) => roots_from(file)?,
