@@ -12,8 +12,12 @@ use time::OffsetDateTime;
 
 use crate::secrets::MacKey;
 
+mod session;
+
 #[cfg(test)]
 mod tests;
+
+pub use session::{SessionCursorBinding, decode_session_cursor, encode_session_cursor};
 
 /// First byte of every payload; another value is a cursor of another version of this program.
 const VERSION: u8 = 1;

@@ -1,4 +1,8 @@
+use mosaic_actors::domain::answer::SourceName;
 use mosaic_actors::domain::fault::FaultKind;
+use mosaic_actors::domain::identity::{SiteName, UserId};
+use mosaic_actors::domain::query::{SourceSelector, Verb};
+use mosaic_actors::fan_out::{CompositePosition, SourcePosition};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -77,4 +81,50 @@ proptest! {
         let binding = PeerCursorBinding { grant: GrantId(Uuid::from_u128(1)), resource: &tasks, filter: b"" };
         prop_assert!(decode_peer_cursor(&key, binding, &cursor).is_err());
     }
+}
+
+fn composite() -> CompositePosition {
+    let peer = |name: &str| SourceName::Peer(SiteName::parse(name).unwrap());
+    CompositePosition {
+        sources: vec![
+            (SourceName::Local, SourcePosition::Local { after: Some(position(-5, "a\"b")) }),
+            (peer("done"), SourcePosition::Done),
+            (peer("fresh"), SourcePosition::Peer { cursor: None, after: None, taken: 0 }),
+            (
+                peer("work"),
+                SourcePosition::Peer { cursor: Some("opaque".into()), after: Some(position(9, "z")), taken: 3 },
+            ),
+        ],
+    }
+}
+
+#[test]
+fn a_sessions_cursor_brings_every_source_back_to_its_user_and_question_only() {
+    let (key, tasks) = (key(), tasks());
+    let work = SourceSelector::Peer(SiteName::parse("work").unwrap());
+    let own = SessionCursorBinding {
+        user: UserId(Uuid::from_u128(1)),
+        verb: Verb::List,
+        resource: &tasks,
+        filter: b"",
+        sources: &SourceSelector::All,
+    };
+    let cursor = encode_session_cursor(&key, own, &composite());
+    assert_eq!(decode_session_cursor(&key, own, &cursor, 4_096), Ok(composite()));
+    for other in [
+        SessionCursorBinding { user: UserId(Uuid::from_u128(2)), ..own },
+        SessionCursorBinding { verb: Verb::Search, ..own },
+        SessionCursorBinding { filter: b"{}", ..own },
+        SessionCursorBinding { sources: &work, ..own },
+        SessionCursorBinding { sources: &SourceSelector::Local, ..own },
+    ] {
+        assert_eq!(decode_session_cursor(&key, other, &cursor, 4_096), Err(foreign()), "{other:?}");
+    }
+    assert_eq!(decode_session_cursor(&key, own, &cursor, cursor.len() - 1), Err(foreign()));
+    // A peer's cursor of the same key is none of a session's.
+    let binding = PeerCursorBinding { grant: GrantId(Uuid::from_u128(1)), resource: &tasks, filter: b"" };
+    assert_eq!(
+        decode_session_cursor(&key, own, &encode_peer_cursor(&key, binding, &position(1, "a")), 4_096),
+        Err(foreign())
+    );
 }
