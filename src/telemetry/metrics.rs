@@ -48,7 +48,7 @@ impl Metrics {
         let registry = prometheus::Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
-            .without_scope_info()
+            .scope_info_enabled(false)
             .without_target_info()
             .build()
             .map_err(|error| MetricsError(error.to_string()))?;
@@ -141,7 +141,7 @@ impl Metrics {
             };
             self.link_breaker.record(breaker, &labels);
             self.link_in_flight.record(status.in_flight as u64, &labels);
-            self.link_restarts.record(status.restarts, &labels);
+            self.link_restarts.record(u64::from(status.restarts), &labels);
             if let Some(latency) = status.latency {
                 self.link_latency.record(latency.as_secs_f64(), &labels);
             }
