@@ -8,17 +8,36 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mosaic_actors::domain::identity::SiteName;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::pki::extension_arc::ExtensionArc;
+
+pub mod keys;
 pub mod limits;
 pub mod resources;
 
+mod flags;
+mod load;
+mod problem;
+mod reader;
+mod sample;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+pub use flags::ConfigArgs;
 pub use limits::Limits;
+pub use load::{API_PORT, ENROLLMENT_PORT, FEDERATION_PORT};
+pub use problem::{ConfigErrors, Origin, Problem};
 pub use resources::ResourceConfig;
+pub use sample::SampleValues;
+pub use sources::{DEFAULT_FILE, Surroundings};
+
+pub use crate::telemetry::logs::LogFormat;
 
 /// Everything that a node is told.
 #[derive(Debug, Clone)]
@@ -97,8 +116,7 @@ pub enum PostgresConfig {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaConfig {
-    /// Dotted decimal; `.1` below it is the grant, `.2` the subject.
-    pub extension_arc: String,
+    pub extension_arc: ExtensionArc,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,13 +131,7 @@ pub enum AuditMode {
 pub struct LogConfig {
     pub format: LogFormat,
     /// Directives of `tracing_subscriber::EnvFilter`.
-    pub level: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Human,
-    Json,
+    pub filter: String,
 }
 
 /// Where the master secret comes from.
@@ -189,12 +201,6 @@ impl Config {
             _ => bound,
         };
         format!("{scheme}://{host}")
-    }
-
-    /// Makes `path` absolute, seen from the configuration file's directory.
-    #[must_use]
-    pub fn beside_file(&self, path: &Path) -> PathBuf {
-        self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(path)
     }
 }
 

@@ -151,6 +151,11 @@ macro_rules! limits {
     };
 }
 
+impl Limits {
+    /// Connections to the database that no pool holds: the authority feed, migrations, probes, a person with psql.
+    pub const CONNECTIONS_BESIDE_POOLS: usize = 8;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::from_table(|spec| spec.default)
@@ -270,7 +275,7 @@ limits! {
         session_token: s = 2_592_000 in 60..=31_536_000, "session_token_s", "lifetime of a session token when none is asked for: 30 days";
         session_token_max: s = 31_536_000 in 60..=31_536_000, "session_token_max_s", "a year: a token that nobody renews is forgotten";
         grant_lifetime: s = 7_776_000 in 300..=157_680_000, "grant_lifetime_s", "of a grant when none is asked for: 90 days";
-        grant_lifetime_max: s = 157_680_000 in 300..=157_680_000, "grant_lifetime_max_s", "five years";
+        grant_lifetime_max: s = 157_680_000 in 300..=157_680_000, "grant_lifetime_max_s", "five years: what outlives that was forgotten";
     }
     "Process" {
         api_connections: slots = 1_024 in 1..=100_000, "api_connections", "open connections of sessions and admins, per worker";
