@@ -16,6 +16,7 @@ pub mod embedded_ca;
 pub mod csr;
 pub mod invite;
 pub mod issued;
+pub mod link_key;
 
 pub mod pem;
 

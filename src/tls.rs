@@ -12,6 +12,7 @@ pub mod client_gate;
 pub mod peer_connection;
 pub mod server_config;
 pub mod swappable_identity;
+pub mod upkeep;
 
 // Asking side.
 pub mod client_config;
@@ -25,6 +26,7 @@ pub use client_gate::ClientGate;
 pub use pinned_server::PinnedRoot;
 pub use server_config::{enrollment_server_config, federation_server_config};
 pub use swappable_identity::SwappableIdentity;
+pub use upkeep::Upkeep;
 
 /// HTTP/1.1 is all that the listeners speak (RFC 7301 protocol name).
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";

@@ -47,7 +47,8 @@ pub struct ClientRequest {
     pub subject: UserId,
     /// Only a label in the certificate's subject; never decides anything.
     pub peer: SiteName,
-    /// Whole seconds are certified: both ends are cut down to one.
+    /// Whole seconds are certified: both ends are cut down to one. An authority may begin up to five minutes earlier, so
+    /// that a replica whose clock is behind takes the certificate too.
     pub not_before: OffsetDateTime,
     /// Never past the grant's expiry; the caller sees to it.
     pub not_after: OffsetDateTime,

@@ -24,11 +24,11 @@ mod tests;
 /// How long a root is valid: every asker pins it, and replacing it means enrolling again.
 pub const ROOT_LIFETIME: Duration = Duration::days(3650);
 
-/// How long a revocation list holds. It is signed anew at half of it, so that a node may be down for twelve hours.
-pub const CRL_LIFETIME: Duration = Duration::hours(24);
-
 /// How far before its making a root or server certificate begins: askers verify it by their own clocks.
 pub const BACKDATE: Duration = Duration::minutes(5);
+
+/// How far before what was asked a client certificate begins: the site's replicas verify it, each by its own clock.
+pub const CLIENT_BACKDATE: Duration = Duration::minutes(1);
 
 /// Random bytes of a serial number; the CA/Browser Forum asks for at least 8, RFC 5280 allows 20.
 const SERIAL_BYTES: usize = 16;
@@ -92,8 +92,9 @@ impl CaMaterial {
 
     /// Signs a client certificate: both identity extensions, EKU clientAuth, CA:FALSE, no distribution point.
     pub fn issue(&self, request: &ClientRequest, arc: &ExtensionArc) -> Result<IssuedCertificate, CaError> {
-        let (not_before, not_after) = (whole_second(request.not_before), whole_second(request.not_after));
-        if not_after <= not_before {
+        let not_before = whole_second(request.not_before - CLIENT_BACKDATE);
+        let not_after = whole_second(request.not_after);
+        if request.not_after <= request.not_before {
             return Err(CaError::Refused("its life would end before it starts".into()));
         }
         if not_after > self.not_after {
@@ -143,10 +144,16 @@ impl CaMaterial {
         })
     }
 
-    /// Signs a revocation list that holds for [`CRL_LIFETIME`].
-    pub fn sign_crl(&self, number: u64, revocations: &[Revocation], now: OffsetDateTime) -> Result<Crl, CaError> {
+    /// Signs a revocation list that holds for `lifetime` from `now` on.
+    pub fn sign_crl(
+        &self,
+        number: u64,
+        revocations: &[Revocation],
+        now: OffsetDateTime,
+        lifetime: Duration,
+    ) -> Result<Crl, CaError> {
         let this_update = whole_second(now);
-        let next_update = this_update + CRL_LIFETIME;
+        let next_update = this_update + lifetime;
         let params = CertificateRevocationListParams {
             this_update,
             next_update,

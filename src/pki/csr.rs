@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused() {
-        assert_eq!(verify_csr(""), Err(CsrError::Pem(PemError::Missing("a certificate signing request"))));
+        assert_eq!(verify_csr(""), Err(CsrError::Pem(PemError::Missing("certificate signing request"))));
         assert_eq!(verify_csr(&csr_to_pem(&[])), Err(CsrError::Malformed));
         assert_eq!(verify_csr(&"x".repeat(CSR_BYTES_LIMIT + 1)), Err(CsrError::TooLong));
     }

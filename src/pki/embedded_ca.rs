@@ -19,6 +19,24 @@ use super::extension_arc::ExtensionArc;
 use super::pem::fingerprint;
 use crate::secrets::{SealContext, Sealer};
 
+/// How long a revocation list holds. It is signed anew at half of it, so that a node may be down for twelve hours.
+pub const DEFAULT_CRL_LIFETIME: Duration = Duration::hours(24);
+
+/// What an operator may choose about the authority.
+#[derive(Debug, Clone)]
+pub struct CaOptions {
+    /// Where the identity extensions are named.
+    pub arc: ExtensionArc,
+    /// How long a revocation list holds; longer than zero.
+    pub crl_lifetime: Duration,
+}
+
+impl Default for CaOptions {
+    fn default() -> Self {
+        Self { arc: ExtensionArc::default(), crl_lifetime: DEFAULT_CRL_LIFETIME }
+    }
+}
+
 /// The authority of one site.
 #[derive(Clone)]
 pub struct EmbeddedCa {
@@ -27,7 +45,7 @@ pub struct EmbeddedCa {
 
 struct Inner {
     material: CaMaterial,
-    arc: ExtensionArc,
+    options: CaOptions,
     store: Arc<dyn CaStore>,
     clock: Arc<dyn Clock>,
 }
@@ -38,14 +56,14 @@ impl EmbeddedCa {
         store: Arc<dyn CaStore>,
         sealer: &Sealer,
         site: &SiteName,
-        arc: ExtensionArc,
+        options: CaOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CaError> {
         let stored = match store.load().await? {
             Some(stored) => stored,
             None => store.create(sealed(&CaMaterial::generate(site, clock.now())?, sealer)).await?,
         };
-        Self::open(stored, store, sealer, arc, clock)
+        Self::open(stored, store, sealer, options, clock)
     }
 
     /// Takes over a root from PEM. Doing it again with the same root changes nothing; another root than the one that is
@@ -55,7 +73,7 @@ impl EmbeddedCa {
         sealer: &Sealer,
         certificate_pem: &str,
         key_pem: &str,
-        arc: ExtensionArc,
+        options: CaOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CaError> {
         let material = CaMaterial::import(certificate_pem, key_pem, clock.now())?;
@@ -63,27 +81,27 @@ impl EmbeddedCa {
         if stored.certificate != material.certificate() {
             return Err(CaError::Exists);
         }
-        Self::open(stored, store, sealer, arc, clock)
+        Self::open(stored, store, sealer, options, clock)
     }
 
     fn open(
         stored: StoredCa,
         store: Arc<dyn CaStore>,
         sealer: &Sealer,
-        arc: ExtensionArc,
+        options: CaOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CaError> {
         let fingerprint = fingerprint(&stored.certificate);
         let key = sealer.open(&seal_context(&fingerprint), &stored.sealed_key)?;
         let material = CaMaterial::from_stored(stored.certificate, &key)?;
-        Ok(Self { inner: Arc::new(Inner { material, arc, store, clock }) })
+        Ok(Self { inner: Arc::new(Inner { material, options, store, clock }) })
     }
 }
 
 impl CertificateAuthority for EmbeddedCa {
     fn issue(&self, request: ClientRequest) -> PortFuture<Result<IssuedCertificate, CaError>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { inner.material.issue(&request, &inner.arc) })
+        Box::pin(async move { inner.material.issue(&request, &inner.options.arc) })
     }
 
     fn issue_server(
@@ -139,7 +157,7 @@ impl Inner {
         if self.still_good(draft.current.as_deref(), &draft.revocations, now).is_some() {
             return Ok(None);
         }
-        self.material.sign_crl(draft.next_number, &draft.revocations, now).map(Some)
+        self.material.sign_crl(draft.next_number, &draft.revocations, now, self.options.crl_lifetime).map(Some)
     }
 
     /// The list, if it is ours, names every revocation, and is not past half of its life.

@@ -16,7 +16,7 @@ pub enum PemError {
     TooLong,
     #[error("is not well-formed PEM")]
     Shape,
-    #[error("holds something else than {0}")]
+    #[error("holds something else than a {0}")]
     Kind(&'static str),
     #[error("holds no {0}")]
     Missing(&'static str),
@@ -26,17 +26,17 @@ pub enum PemError {
 
 /// The DER of exactly one certificate.
 pub fn certificate_from_pem(text: &str) -> Result<Vec<u8>, PemError> {
-    one(text, SectionKind::Certificate, "a certificate")
+    one(text, SectionKind::Certificate, "certificate")
 }
 
 /// The DER of one or more certificates, in their order.
 pub fn certificates_from_pem(text: &str) -> Result<Vec<Vec<u8>>, PemError> {
-    all(text, SectionKind::Certificate, "a certificate")
+    all(text, SectionKind::Certificate, "certificate")
 }
 
 /// The DER of exactly one certificate signing request (PKCS#10).
 pub fn csr_from_pem(text: &str) -> Result<Vec<u8>, PemError> {
-    one(text, SectionKind::Csr, "a certificate signing request")
+    one(text, SectionKind::Csr, "certificate signing request")
 }
 
 /// One certificate as PEM text.
@@ -117,7 +117,7 @@ mod tests {
         let chain = vec![vec![7; 100], vec![9; 1], vec![3; 48]];
         let text = chain_to_pem(&chain).concat();
         assert_eq!(certificates_from_pem(&text), Ok(chain.clone()));
-        assert_eq!(certificate_from_pem(&text), Err(PemError::Several("a certificate")));
+        assert_eq!(certificate_from_pem(&text), Err(PemError::Several("certificate")));
         assert_eq!(certificate_from_pem(&certificate_to_pem(&chain[0])), Ok(chain[0].clone()));
     }
 
@@ -125,8 +125,8 @@ mod tests {
     fn only_the_expected_kind_is_taken() {
         let request = csr_to_pem(&[1, 2, 3]);
         assert_eq!(csr_from_pem(&request), Ok(vec![1, 2, 3]));
-        assert_eq!(certificate_from_pem(&request), Err(PemError::Kind("a certificate")));
-        assert_eq!(certificate_from_pem(""), Err(PemError::Missing("a certificate")));
+        assert_eq!(certificate_from_pem(&request), Err(PemError::Kind("certificate")));
+        assert_eq!(certificate_from_pem(""), Err(PemError::Missing("certificate")));
         assert_eq!(
             certificate_from_pem("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n"),
             Err(PemError::Shape)

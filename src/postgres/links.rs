@@ -27,8 +27,6 @@ pub struct NewLink {
     /// The owner site's user whose rights bound the grant, as the owner told.
     pub subject: UserId,
     pub enroll_url: String,
-    /// Part of the sealed key's context.
-    pub key_version: i32,
 }
 
 /// A link as admins see it: no key, no certificate.
@@ -105,7 +103,7 @@ impl Links {
                     &credentials.not_before,
                     &credentials.not_after,
                     &credentials.sealed_key,
-                    &new.key_version,
+                    &credentials.key_version,
                     &link.created_at,
                 ],
             )
@@ -241,6 +239,7 @@ fn link(row: &Row) -> Result<Link, Fault> {
             not_after: row.get("not_after"),
             certificate_chain: row.get("certificate_chain"),
             sealed_key: row.get("sealed_key"),
+            key_version: row.get("key_version"),
             pinned_root: row.get("pinned_root"),
         },
         created_at: row.get("created_at"),

@@ -62,3 +62,6 @@ pub fn on_connect(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,9 @@ use rustls_pki_types::ServerName;
 use time::Duration;
 
 use super::*;
-use crate::pki::ca_material::{CRL_LIFETIME, CaMaterial};
+use crate::pki::ca_material::CaMaterial;
 use crate::pki::ca_store::Revocation;
+use crate::pki::embedded_ca::DEFAULT_CRL_LIFETIME;
 use crate::pki::profile::{ExtensionArc, ProfileError};
 use crate::pki::testing::{TestClient, ca, client, now};
 use crate::secrets::sha256;
@@ -50,7 +51,7 @@ impl Owner {
                 not_after: client.issued.not_after,
             })
             .collect();
-        let crl = self.ca.sign_crl(number, &revocations, at).unwrap();
+        let crl = self.ca.sign_crl(number, &revocations, at, DEFAULT_CRL_LIFETIME).unwrap();
         assert!(self.gate.update(self.ca.certificate(), &crl.der).unwrap());
     }
 
@@ -213,7 +214,7 @@ fn a_revoked_certificate_is_refused_from_the_next_list_on() {
 fn a_stale_list_refuses_everyone_and_revoked_beats_stale() {
     let owner = closed_owner();
     let (revoked, other) = (client(&owner.ca), client(&owner.ca));
-    owner.load(1, &[&revoked], now() - CRL_LIFETIME - Duration::minutes(1));
+    owner.load(1, &[&revoked], now() - DEFAULT_CRL_LIFETIME - Duration::minutes(1));
     let error = server_error(handshake(&owner.link(&other), &owner.federation()));
     assert!(
         matches!(error, Error::InvalidCertificate(CertificateError::ExpiredRevocationListContext { .. })),
@@ -231,11 +232,11 @@ fn an_older_forged_or_contradicting_list_is_not_taken_and_the_last_good_one_stay
     let root = owner.ca.certificate();
     let good = owner.gate.crl().unwrap();
 
-    let older = owner.ca.sign_crl(4, &[], now()).unwrap();
+    let older = owner.ca.sign_crl(4, &[], now(), DEFAULT_CRL_LIFETIME).unwrap();
     assert!(matches!(owner.gate.update(root, &older.der), Err(GateError::Older { offered: 4, loaded: 5 })));
-    let same_number = owner.ca.sign_crl(5, &[], now() + Duration::seconds(5)).unwrap();
+    let same_number = owner.ca.sign_crl(5, &[], now() + Duration::seconds(5), DEFAULT_CRL_LIFETIME).unwrap();
     assert!(matches!(owner.gate.update(root, &same_number.der), Err(GateError::Conflict(5))));
-    let foreign = ca("work").sign_crl(6, &[], now()).unwrap();
+    let foreign = ca("work").sign_crl(6, &[], now(), DEFAULT_CRL_LIFETIME).unwrap();
     assert!(matches!(owner.gate.update(root, &foreign.der), Err(GateError::Crl(_))));
     assert!(matches!(owner.gate.update(root, b"nonsense"), Err(GateError::Crl(_))));
     assert!(!owner.gate.update(root, &good.der).unwrap(), "the same list is no change");

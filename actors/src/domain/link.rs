@@ -70,6 +70,8 @@ pub struct LinkCredentials {
     pub certificate_chain: Vec<Vec<u8>>,
     /// Sealed PKCS#8; opened by the transport only.
     pub sealed_key: Vec<u8>,
+    /// Which key of this link it is: the seal is bound to it.
+    pub key_version: i32,
     /// DER of the pinned root.
     pub pinned_root: Vec<u8>,
 }

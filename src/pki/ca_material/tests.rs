@@ -11,6 +11,7 @@ use openssl::x509::{X509, X509Name};
 
 use super::*;
 use crate::pki::crl::{CrlError, revoked_serials, verify_crl};
+use crate::pki::embedded_ca::DEFAULT_CRL_LIFETIME;
 use crate::pki::issued::check_issued;
 use crate::pki::testing::{ca, client, now};
 
@@ -148,10 +149,10 @@ fn a_revocation_list_names_what_it_was_given_and_belongs_to_its_root() {
     let (work, other) = (ca("work"), ca("other"));
     let serial = client(&work).issued.serial;
     let revocation = Revocation { serial: serial.clone(), revoked_at: now(), not_after: now() };
-    let crl = work.sign_crl(41, &[revocation], now()).unwrap();
+    let crl = work.sign_crl(41, &[revocation], now(), DEFAULT_CRL_LIFETIME).unwrap();
     assert_eq!(verify_crl(&crl.der, work.certificate()), Ok(crl.clone()));
     assert_eq!(revoked_serials(&crl.der).unwrap(), [serial].into());
-    assert_eq!(crl.next_update - crl.this_update, CRL_LIFETIME);
+    assert_eq!(crl.next_update - crl.this_update, DEFAULT_CRL_LIFETIME);
     assert_eq!(verify_crl(&crl.der, other.certificate()), Err(CrlError::Signature));
     for at in 0..crl.der.len() {
         let mut altered = crl.der.clone();
@@ -176,7 +177,7 @@ fn a_root_of_openssl_is_imported_and_works() {
         let imported = root.import().unwrap();
         let client = client(&imported);
         assert_eq!(check_issued(&client.issued, &client.request, &ExtensionArc::default()), Ok(()));
-        let crl = imported.sign_crl(1, &[], now()).unwrap();
+        let crl = imported.sign_crl(1, &[], now(), DEFAULT_CRL_LIFETIME).unwrap();
         assert!(verify_crl(&crl.der, imported.certificate()).is_ok());
     }
     let unlimited = ForeignRoot { usage: None, ..ForeignRoot::with(ec_key()) };
@@ -207,7 +208,7 @@ fn a_root_that_cannot_serve_is_refused_with_its_reason() {
     let encrypted = String::from_utf8(encrypted).unwrap();
     assert!(reason(CaMaterial::import(&good.certificate(), &encrypted, now())).contains("decrypt"));
 
-    assert!(reason(CaMaterial::import("nonsense", &pem(&good.key), now())).contains("no a certificate"));
+    assert!(reason(CaMaterial::import("nonsense", &pem(&good.key), now())).contains("no certificate"));
     let two = good.certificate().repeat(2);
     assert!(reason(CaMaterial::import(&two, &pem(&good.key), now())).contains("more than one"));
 }

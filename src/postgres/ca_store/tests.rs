@@ -8,7 +8,7 @@ use crate::clock::SystemClock;
 use crate::pki::authority::CertificateAuthority;
 use crate::pki::ca_material::CaMaterial;
 use crate::pki::crl::{revoked_serials, verify_crl};
-use crate::pki::embedded_ca::EmbeddedCa;
+use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
 use crate::pki::extension_arc::ExtensionArc;
 use crate::pki::pem::certificate_to_pem;
 use crate::pki::testing::{client, now, site};
@@ -44,7 +44,7 @@ impl Site {
     async fn open_at(&self, now: OffsetDateTime) -> Result<EmbeddedCa, CaError> {
         let clock = Arc::new(FixedClock(now));
         let store = Arc::clone(&self.store);
-        EmbeddedCa::open_or_create(store, &self.sealer, &site("work"), ExtensionArc::default(), clock).await
+        EmbeddedCa::open_or_create(store, &self.sealer, &site("work"), CaOptions::default(), clock).await
     }
 
     async fn import(&self, material: &CaMaterial) -> Result<EmbeddedCa, CaError> {
@@ -52,7 +52,7 @@ impl Site {
         let key = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
         let certificate = certificate_to_pem(material.certificate());
         let (store, clock) = (Arc::clone(&self.store), Arc::new(SystemClock));
-        EmbeddedCa::import(store, &self.sealer, &certificate, &key, ExtensionArc::default(), clock).await
+        EmbeddedCa::import(store, &self.sealer, &certificate, &key, CaOptions::default(), clock).await
     }
 }
 
@@ -177,7 +177,7 @@ async fn a_forged_list_in_the_database_is_replaced() {
     let ca = site.open().await.unwrap();
     ca.crl().await.unwrap();
     let foreign = CaMaterial::generate(&crate::pki::testing::site("foreign"), now()).unwrap();
-    let forged = foreign.sign_crl(99, &[], now()).unwrap();
+    let forged = foreign.sign_crl(99, &[], now(), Duration::hours(24)).unwrap();
     let connection = site.database.connect().await;
     connection.execute("UPDATE embedded_ca SET crl = $1", &[&forged.der]).await.unwrap();
     let crl = ca.crl().await.unwrap();

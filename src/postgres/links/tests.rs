@@ -20,6 +20,7 @@ pub(crate) fn new_link(owner: UserId, shared_with: Vec<TeamId>) -> NewLink {
                 not_after: datetime!(2026-01-02 0:00 UTC),
                 certificate_chain: vec![vec![1, 2], vec![3]],
                 sealed_key: vec![4, 5],
+                key_version: 1,
                 pinned_root: vec![3],
             },
             created_at: datetime!(2026-01-01 0:00:00.000001 UTC),
@@ -27,7 +28,6 @@ pub(crate) fn new_link(owner: UserId, shared_with: Vec<TeamId>) -> NewLink {
         site: "work".to_owned(),
         subject: UserId::new(),
         enroll_url: "https://work.example:8644".to_owned(),
-        key_version: 1,
     }
 }
 

@@ -1,0 +1,94 @@
+//! Keeps what the listeners present and check fresh: the revocation list in the gate and the server's certificate.
+//!
+//! [`Upkeep::once`] runs before the listeners open; [`Upkeep::run`] from then on. A failure changes nothing: the last good
+//! list and certificate stay until they end, and the next try comes soon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mosaic_actors::ports::clock::Clock;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::client_gate::{ClientGate, GateError};
+use super::swappable_identity::{IdentityError, SwappableIdentity};
+use crate::pki::authority::{CaError, CertificateAuthority};
+
+/// How often the list and the certificate are looked at. The look costs two small queries; a notification comes sooner.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Pause after a failure.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Everything that upkeep touches.
+#[derive(Clone)]
+pub struct Upkeep {
+    pub authority: Arc<dyn CertificateAuthority>,
+    pub gate: ClientGate,
+    pub identity: SwappableIdentity,
+    /// DNS names and IP addresses of the listeners.
+    pub server_names: Vec<String>,
+    pub server_lifetime: time::Duration,
+    pub clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UpkeepError {
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl Upkeep {
+    /// Loads the current revocation list into the gate, and renews the server's certificate when it is due. Both are tried
+    /// even when one fails; the first failure is returned.
+    pub async fn once(&self) -> Result<(), UpkeepError> {
+        let gate = self.refresh_gate().await;
+        let identity = self.renew_identity().await;
+        gate.and(identity)
+    }
+
+    /// Looks again every half minute, and at once when `crl_changed` is notified. Ends with `stop`.
+    pub async fn run(self, crl_changed: Arc<Notify>, stop: CancellationToken) {
+        let mut pause = LOOK_EVERY;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = crl_changed.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = match self.once().await {
+                Ok(()) => LOOK_EVERY,
+                Err(error) => {
+                    tracing::warn!(%error, "the revocation list or the server certificate could not be refreshed");
+                    RETRY_AFTER
+                }
+            };
+        }
+    }
+
+    async fn refresh_gate(&self) -> Result<(), UpkeepError> {
+        let crl = self.authority.crl().await?;
+        if self.gate.update(&self.authority.root(), &crl.der)? {
+            tracing::info!(number = crl.number, next_update = %crl.next_update, "loaded a revocation list");
+        }
+        Ok(())
+    }
+
+    async fn renew_identity(&self) -> Result<(), UpkeepError> {
+        let now = self.clock.now();
+        if !self.identity.is_due(now) {
+            return Ok(());
+        }
+        let next = self.authority.issue_server(self.server_names.clone(), now, self.server_lifetime).await?;
+        self.identity.replace(&next)?;
+        tracing::info!(not_after = %next.not_after, "presenting a new server certificate");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+use std::sync::Mutex;
+
+use time::OffsetDateTime;
+
+use super::*;
+use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
+use crate::pki::testing::{now, site};
+use crate::postgres::ca_store::SqlCaStore;
+use crate::postgres::testing::TestDatabase;
+use crate::secrets::MasterSecret;
+
+struct SetClock(Mutex<OffsetDateTime>);
+
+impl SetClock {
+    fn advance(&self, by: time::Duration) {
+        *self.0.lock().unwrap() += by;
+    }
+}
+
+impl Clock for SetClock {
+    fn now(&self) -> OffsetDateTime {
+        *self.0.lock().unwrap()
+    }
+}
+
+async fn upkeep() -> (Upkeep, Arc<SetClock>, TestDatabase) {
+    let database = TestDatabase::new().await;
+    let clock = Arc::new(SetClock(Mutex::new(now())));
+    let store = Arc::new(SqlCaStore::new(database.pool()));
+    let sealer = MasterSecret::generate().unwrap().sealer();
+    let authority = EmbeddedCa::open_or_create(store, &sealer, &site("work"), CaOptions::default(), clock.clone());
+    let upkeep = Upkeep {
+        authority: Arc::new(authority.await.unwrap()),
+        gate: ClientGate::new(),
+        identity: SwappableIdentity::new(),
+        server_names: vec!["localhost".to_owned()],
+        server_lifetime: time::Duration::days(7),
+        clock: clock.clone(),
+    };
+    (upkeep, clock, database)
+}
+
+#[actix_web::test]
+async fn one_look_opens_the_gate_and_presents_a_certificate() {
+    let (upkeep, _clock, _database) = upkeep().await;
+    assert!(!upkeep.gate.is_open());
+    upkeep.once().await.unwrap();
+    assert!(upkeep.gate.is_open());
+    let (crl, end) = (upkeep.gate.crl(), upkeep.identity.not_after());
+    assert!(end.is_some());
+    upkeep.once().await.unwrap();
+    assert_eq!((upkeep.gate.crl(), upkeep.identity.not_after()), (crl, end), "nothing was due");
+}
+
+#[actix_web::test]
+async fn list_and_certificate_are_renewed_long_before_they_end() {
+    let (upkeep, clock, _database) = upkeep().await;
+    upkeep.once().await.unwrap();
+    clock.advance(time::Duration::hours(13));
+    let end = upkeep.identity.not_after();
+    upkeep.once().await.unwrap();
+    assert_eq!(upkeep.gate.crl().unwrap().number, 2);
+    assert_eq!(upkeep.identity.not_after(), end, "a third of its life is not over");
+    clock.advance(time::Duration::days(5));
+    upkeep.once().await.unwrap();
+    assert!(upkeep.identity.not_after() > end);
+}
+
+#[actix_web::test]
+async fn a_notification_brings_the_next_list_at_once_and_stopping_ends_the_task() {
+    let (upkeep, clock, _database) = upkeep().await;
+    upkeep.once().await.unwrap();
+    let (changed, stop) = (Arc::new(Notify::new()), CancellationToken::new());
+    let task = actix_web::rt::spawn(upkeep.clone().run(changed.clone(), stop.clone()));
+    let serial = mosaic_actors::domain::identity::Serial::from_bytes(&[5; 16]).unwrap();
+    upkeep.authority.revoke(serial, clock.now() + time::Duration::hours(1), clock.now()).await.unwrap();
+    changed.notify_one();
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while upkeep.gate.crl().unwrap().number < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[actix_web::test]
+async fn a_database_that_is_gone_leaves_the_last_good_list() {
+    let (upkeep, _clock, database) = upkeep().await;
+    upkeep.once().await.unwrap();
+    let before = upkeep.gate.crl();
+    database.connect().await.batch_execute("DROP TABLE revoked_certificates").await.unwrap();
+    assert!(matches!(upkeep.once().await, Err(UpkeepError::Authority(CaError::Store(_)))));
+    assert_eq!(upkeep.gate.crl(), before);
+}
