@@ -368,6 +368,30 @@ fn a_client_certificate_is_no_server_certificate() {
     assert!(matches!(refused.client, Some(Error::InvalidCertificate(CertificateError::InvalidPurposeContext { .. }))));
 }
 
+/// webpki takes a certificate without any extended key usage for any use.
+#[test]
+fn a_server_certificate_that_names_no_use_is_refused() {
+    let owner = owner();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = now() - Duration::hours(1);
+    params.not_after = now() + Duration::hours(1);
+    let ca_key = rcgen::KeyPair::try_from(owner.ca.key_pkcs8().as_slice()).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_der(&owner.ca.certificate().into(), ca_key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = params.signed_by(&key, &issuer).unwrap().der().to_vec();
+    owner
+        .identity
+        .replace(&crate::pki::authority::ServerIdentity {
+            chain: vec![leaf, owner.ca.certificate().to_vec()],
+            key: zeroize::Zeroizing::new(key.serialize_der()),
+            not_before: params.not_before,
+            not_after: params.not_after,
+        })
+        .unwrap();
+    let refused = handshake(&owner.link(&client(&owner.ca)), &owner.federation()).unwrap_err();
+    assert_eq!(refused.client, Some(Error::InvalidCertificate(CertificateError::InvalidPurpose)));
+}
+
 #[test]
 fn a_server_certificate_is_swapped_under_a_running_configuration() {
     let owner = owner();

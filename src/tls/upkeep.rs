@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mosaic_actors::ports::clock::Clock;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::client_gate::{ClientGate, GateError};
 use super::swappable_identity::{IdentityError, SwappableIdentity};
 use crate::pki::authority::{CaError, CertificateAuthority};
 
-/// How often the list and the certificate are looked at. The look costs two small queries; a notification comes sooner.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often the list and the certificate are looked at. The look costs two small queries. A notification comes sooner;
+/// this is for revocations that were recorded by a replica that died before it signed the list.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Pause after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -51,13 +52,14 @@ impl Upkeep {
         gate.and(identity)
     }
 
-    /// Looks again every half minute, and at once when `crl_changed` is notified. Ends with `stop`.
-    pub async fn run(self, crl_changed: Arc<Notify>, stop: CancellationToken) {
+    /// Looks again every few seconds, and at once when `crl_news` changes. Ends with `stop`.
+    pub async fn run(self, mut crl_news: watch::Receiver<u64>, stop: CancellationToken) {
         let mut pause = LOOK_EVERY;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = crl_changed.notified() => {}
+                // A sender that is gone has no more news; the pause goes on.
+                Ok(()) = crl_news.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
             pause = match self.once().await {

@@ -28,7 +28,8 @@ async fn upkeep() -> (Upkeep, Arc<SetClock>, TestDatabase) {
     let clock = Arc::new(SetClock(Mutex::new(now())));
     let store = Arc::new(SqlCaStore::new(database.pool()));
     let sealer = MasterSecret::generate().unwrap().sealer();
-    let authority = EmbeddedCa::open_or_create(store, &sealer, &site("work"), CaOptions::default(), clock.clone());
+    let name = site("work");
+    let authority = EmbeddedCa::open_or_create(store, &sealer, &name, CaOptions::default(), clock.clone());
     let upkeep = Upkeep {
         authority: Arc::new(authority.await.unwrap()),
         gate: ClientGate::new(),
@@ -70,11 +71,11 @@ async fn list_and_certificate_are_renewed_long_before_they_end() {
 async fn a_notification_brings_the_next_list_at_once_and_stopping_ends_the_task() {
     let (upkeep, clock, _database) = upkeep().await;
     upkeep.once().await.unwrap();
-    let (changed, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-    let task = actix_web::rt::spawn(upkeep.clone().run(changed.clone(), stop.clone()));
+    let ((changed, news), stop) = (watch::channel(0), CancellationToken::new());
+    let task = actix_web::rt::spawn(upkeep.clone().run(news, stop.clone()));
     let serial = mosaic_actors::domain::identity::Serial::from_bytes(&[5; 16]).unwrap();
     upkeep.authority.revoke(serial, clock.now() + time::Duration::hours(1), clock.now()).await.unwrap();
-    changed.notify_one();
+    changed.send_modify(|count| *count += 1);
     tokio::time::timeout(Duration::from_secs(10), async {
         while upkeep.gate.crl().unwrap().number < 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
