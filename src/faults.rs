@@ -43,8 +43,11 @@ pub fn render(kind: FaultKind) -> Rendering {
         FaultKind::Conflict => open(StatusCode::CONFLICT, "conflict", "the current state does not allow this"),
         FaultKind::TooLarge => open(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the request body is too large"),
         FaultKind::RateLimited => open(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "too many requests; retry later"),
-        FaultKind::Internal | FaultKind::BadAnswer => {
+        FaultKind::Internal => {
             fixed(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an internal error; its details are in the node's log")
+        }
+        FaultKind::BadAnswer => {
+            open(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the other site's answer cannot be used")
         }
         FaultKind::TimedOut
         | FaultKind::Unreachable

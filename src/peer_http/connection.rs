@@ -1,0 +1,150 @@
+//! One connection to a peer: dialled in timed steps, then owned by hyper.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::address::PeerUrl;
+use super::limits::PeerLimits;
+
+/// Header fields of an answer: ours have a dozen, and a proxy in between adds a few.
+const HEAD_FIELDS_MAX: usize = 64;
+
+/// How to reach a peer when no connection is open.
+pub(super) struct Dial<'a> {
+    pub(super) url: &'a PeerUrl,
+    pub(super) allow_private: bool,
+    pub(super) tls: &'a TlsSource,
+}
+
+/// Makes the TLS configuration when a connection is dialled: only then is the sealed key opened.
+pub(super) type TlsSource = Arc<dyn Fn() -> Result<Arc<ClientConfig>, Fault> + Send + Sync>;
+
+impl Dial<'_> {
+    /// Resolves, connects, shakes hands. Each step ends at its own limit and at `deadline`, and faults with its own stage.
+    pub(super) async fn connect(&self, limits: &PeerLimits, deadline: Instant) -> Result<Connection, Fault> {
+        let connect_by = deadline.min(Instant::now() + limits.connect);
+        let addresses = self.url.resolve(self.allow_private, connect_by).await?;
+        let tcp = connect(&addresses, connect_by).await?;
+        let name = self.url.server_name().ok_or_else(|| Fault::new(FaultKind::Unreachable, Stage::Tls))?;
+        let handshake_by = deadline.min(Instant::now() + limits.tls);
+        let stream = timeout_at(handshake_by, TlsConnector::from((self.tls)()?).connect(name, tcp))
+            .await
+            .map_err(|_| Fault::new(FaultKind::TimedOut, Stage::Tls))?
+            .map_err(|error| tls_fault(&error))?;
+        Connection::over(stream, limits).await
+    }
+}
+
+/// A live connection. Dropping it closes the socket, whatever was in flight.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<Full<Bytes>>,
+    pub(super) opened: Instant,
+    /// Set by the first byte that arrives after [`Connection::listen`].
+    heard: Arc<AtomicBool>,
+}
+
+impl Connection {
+    async fn over(stream: TlsStream<TcpStream>, limits: &PeerLimits) -> Result<Self, Fault> {
+        let heard = Arc::new(AtomicBool::new(false));
+        let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard) });
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(limits.head_bytes)
+            .max_headers(HEAD_FIELDS_MAX)
+            .handshake(io)
+            .await
+            .map_err(|_| Fault::new(FaultKind::Unreachable, Stage::Send))?;
+        // Ends with the connection: hyper stops it when the sender and the body are dropped, or the peer closes.
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection to a peer ended");
+            }
+        });
+        Ok(Self { sender, opened: Instant::now(), heard })
+    }
+
+    /// From now on, note whether the peer says anything.
+    pub(super) fn listen(&self) {
+        self.heard.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether any byte arrived since [`Connection::listen`].
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+}
+
+/// The first address that accepts. What time is left is shared among the addresses that are left, so that one that swallows
+/// packets does not hide the next.
+async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, Fault> {
+    let mut fault = Fault::new(FaultKind::Unreachable, Stage::Connect);
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(1);
+        match timeout_at(Instant::now() + share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                // Requests are small and waited for.
+                tcp.set_nodelay(true).map_err(|_| Fault::new(FaultKind::Unreachable, Stage::Connect))?;
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a peer's address does not accept connections");
+                fault = Fault::new(FaultKind::Unreachable, Stage::Connect);
+            }
+            Err(_) => fault = Fault::new(FaultKind::TimedOut, Stage::Connect),
+        }
+    }
+    Err(fault)
+}
+
+/// A handshake that failed. The text is for the log; nothing is decided by it.
+fn tls_fault(error: &io::Error) -> Fault {
+    tracing::debug!(%error, "the TLS handshake with a peer failed");
+    Fault::new(FaultKind::Unreachable, Stage::Tls)
+}
+
+/// A stream that notes that it was read from.
+struct Listening {
+    stream: TlsStream<TcpStream>,
+    heard: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Listening {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Listening {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

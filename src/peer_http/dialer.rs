@@ -1,0 +1,81 @@
+//! Makes the transport of a link out of what the database keeps of it.
+
+use std::sync::Arc;
+
+use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
+use mosaic_actors::domain::identity::LinkId;
+use mosaic_actors::domain::link::{Link, LinkCredentials};
+use mosaic_actors::ports::clock::Clock;
+use mosaic_actors::ports::peer_transport::{PeerDialer, PeerTransport};
+use rustls::ClientConfig;
+
+use super::address::PeerUrl;
+use super::limits::PeerLimits;
+use super::transport::{Endpoint, HttpTransport};
+use crate::secrets::{SealContext, Sealer};
+use crate::tls::peer_client_config;
+
+/// The version of a link's key in its sealing context. A new key of the same link is sealed anew under the same place.
+pub const LINK_KEY_VERSION: u32 = 1;
+
+/// The place that a link's sealed key belongs to; `link` is the link's id as text.
+#[must_use]
+pub fn link_key_context(link: &str) -> SealContext<'_> {
+    SealContext { table: "links", row: link, key_version: LINK_KEY_VERSION }
+}
+
+/// Speaks HTTP/1.1 over mutual TLS to the peers of links.
+pub struct HttpDialer {
+    sealer: Sealer,
+    clock: Arc<dyn Clock>,
+    limits: PeerLimits,
+}
+
+impl HttpDialer {
+    #[must_use]
+    pub fn new(sealer: Sealer, clock: Arc<dyn Clock>, limits: PeerLimits) -> Self {
+        Self { sealer, clock, limits }
+    }
+}
+
+impl PeerDialer for HttpDialer {
+    fn transport(&self, link: &Link) -> Result<Arc<dyn PeerTransport>, Fault> {
+        let url = PeerUrl::parse(&link.federation_url).map_err(|error| {
+            tracing::error!(link = %link.id, %error, "a link's address cannot be dialled");
+            unusable()
+        })?;
+        // Tried once now, so that material that is of no use shows when the link starts and not when somebody waits.
+        client_config(&self.sealer, link.id, &link.credentials)?;
+        let (sealer, id, credentials) = (self.sealer.clone(), link.id, link.credentials.clone());
+        let endpoint = Endpoint {
+            peer: link.peer.clone(),
+            url,
+            allow_private: link.allow_private,
+            certificate_not_after: link.credentials.not_after,
+            tls: Arc::new(move || client_config(&sealer, id, &credentials)),
+            clock: Arc::clone(&self.clock),
+            limits: self.limits,
+        };
+        Ok(Arc::new(HttpTransport::new(endpoint)))
+    }
+}
+
+/// Opens the sealed key for as long as it takes to make a configuration of it.
+fn client_config(sealer: &Sealer, link: LinkId, credentials: &LinkCredentials) -> Result<Arc<ClientConfig>, Fault> {
+    let key = sealer.open(&link_key_context(&link.to_string()), &credentials.sealed_key).map_err(|error| {
+        tracing::error!(%link, %error, "the sealed key of a link does not open");
+        unusable()
+    })?;
+    let config =
+        peer_client_config(&credentials.pinned_root, &credentials.certificate_chain, &key).map_err(|error| {
+            tracing::error!(%link, %error, "the certificate of a link cannot be used");
+            unusable()
+        })?;
+    Ok(Arc::new(config))
+}
+
+fn unusable() -> Fault {
+    let fault = Fault::new(FaultKind::Internal, Stage::Tls);
+    Fault { retryable: false, ..fault }
+        .with_message("the link's certificate, key or address cannot be used; enrol again")
+}

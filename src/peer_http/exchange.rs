@@ -1,0 +1,194 @@
+//! One request, one whole answer, over a pooled or a fresh connection.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::{Request, Response, StatusCode};
+use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::{Connection, Dial};
+use super::limits::PeerLimits;
+
+/// A peer's answer, read to its end and within every cap; not yet believed.
+pub(super) struct RawAnswer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl RawAnswer {
+    /// Whether the answer says that it is JSON.
+    pub(super) fn is_json(&self) -> bool {
+        let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        content_type.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+    }
+}
+
+/// The idle connections of one link.
+pub(super) struct Pool {
+    idle: Mutex<VecDeque<Idle>>,
+    limits: PeerLimits,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(limits: PeerLimits) -> Self {
+        Self { idle: Mutex::new(VecDeque::new()), limits }
+    }
+
+    /// The connection that was used last and still looks alive. Those too old or too long idle are closed here.
+    fn take(&self, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|entry| {
+            !entry.connection.sender.is_closed()
+                && now.duration_since(entry.since) < self.limits.idle_max
+                && now.duration_since(entry.connection.opened) < self.limits.age_max
+        });
+        idle.pop_back().map(|entry| entry.connection)
+    }
+
+    fn give_back(&self, connection: Connection, now: Instant) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() >= self.limits.idle_connections {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { connection, since: now });
+    }
+}
+
+/// Sends a request and reads the whole answer. Retries once, on a fresh connection, only when a pooled one turned out to be
+/// dead before the peer said a byte.
+pub(super) async fn exchange(
+    pool: &Pool,
+    request: &Request<Bytes>,
+    dial: &Dial<'_>,
+    deadline: Instant,
+) -> Result<RawAnswer, Fault> {
+    let limits = pool.limits;
+    if let Some(connection) = pool.take(Instant::now()) {
+        match attempt(connection, request, &limits, deadline).await {
+            Ok((answer, connection)) => return Ok(keep(pool, answer, connection)),
+            Err(Attempt::Dead) => {}
+            Err(Attempt::Failed(fault)) => return Err(fault),
+        }
+    }
+    match attempt(dial.connect(&limits, deadline).await?, request, &limits, deadline).await {
+        Ok((answer, connection)) => Ok(keep(pool, answer, connection)),
+        Err(Attempt::Failed(fault)) => Err(fault),
+        Err(Attempt::Dead) => Err(Fault::new(FaultKind::Unreachable, Stage::FirstByte)),
+    }
+}
+
+/// A connection that answered with an error may be about to be closed by the peer: only good ones are kept.
+fn keep(pool: &Pool, answer: RawAnswer, connection: Connection) -> RawAnswer {
+    if answer.status.as_u16() < 500 {
+        pool.give_back(connection, Instant::now());
+    }
+    answer
+}
+
+enum Attempt {
+    /// The connection broke before the peer said anything.
+    Dead,
+    Failed(Fault),
+}
+
+impl From<Fault> for Attempt {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+async fn attempt(
+    mut connection: Connection,
+    request: &Request<Bytes>,
+    limits: &PeerLimits,
+    deadline: Instant,
+) -> Result<(RawAnswer, Connection), Attempt> {
+    connection.listen();
+    let head_by = deadline.min(Instant::now() + limits.first_byte);
+    let sending = async {
+        connection.sender.ready().await?;
+        connection.sender.send_request(copy_of(request)).await
+    };
+    let response = match timeout_at(head_by, sending).await {
+        Err(_) => return Err(Fault::new(FaultKind::TimedOut, Stage::FirstByte).into()),
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a request to a peer failed");
+            return Err(if connection.has_heard() { head_fault(&error).into() } else { Attempt::Dead });
+        }
+    };
+    let answer = read(response, limits, deadline).await?;
+    Ok((answer, connection))
+}
+
+/// `Request` cannot be cloned because of its extensions; ours has none.
+fn copy_of(request: &Request<Bytes>) -> Request<Full<Bytes>> {
+    let mut copy = Request::new(Full::new(request.body().clone()));
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// A head that came but is none: too large, or not HTTP. Broken off in the middle, the peer is gone.
+fn head_fault(error: &hyper::Error) -> Fault {
+    if error.is_parse() {
+        bad("the peer's answer is not HTTP, or its head is too large")
+    } else {
+        Fault::new(FaultKind::Unreachable, Stage::FirstByte)
+    }
+}
+
+/// Reads the whole body. Whatever goes wrong discards all of it and, by dropping it, closes the connection.
+async fn read(response: Response<Incoming>, limits: &PeerLimits, deadline: Instant) -> Result<RawAnswer, Fault> {
+    let (head, mut incoming) = response.into_parts();
+    if head.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(bad("the peer's answer is compressed, which was not asked for"));
+    }
+    let announced = incoming.size_hint().lower();
+    if announced > limits.answer_bytes as u64 {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
+    loop {
+        let piece_by = deadline.min(Instant::now() + limits.idle);
+        let frame = match timeout_at(piece_by, incoming.frame()).await {
+            Err(_) => return Err(Fault::new(FaultKind::TimedOut, Stage::Body)),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => {
+                tracing::debug!(%error, "a peer's answer broke off");
+                return Err(Fault::new(FaultKind::Unreachable, Stage::Body));
+            }
+            Ok(Some(Ok(frame))) => frame,
+        };
+        // Trailers say nothing that this protocol knows.
+        let Ok(piece) = frame.into_data() else { continue };
+        if body.len() + piece.len() > limits.answer_bytes {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(RawAnswer { status: head.status, headers: head.headers, body: body.freeze() })
+}
+
+fn too_large() -> Fault {
+    Fault::new(FaultKind::BadAnswer, Stage::Body).with_message("the peer's answer is too large")
+}
+
+fn bad(message: &'static str) -> Fault {
+    Fault::new(FaultKind::BadAnswer, Stage::FirstByte).with_message(message)
+}
