@@ -19,8 +19,8 @@ pub mod scan;
 pub mod transport;
 
 pub use address::{PeerUrl, PeerUrlError};
-pub use dialer::{HttpDialer, LINK_KEY_VERSION, link_key_context};
-pub use enroll::{EnrollmentClient, Enrolled};
+pub use dialer::HttpDialer;
+pub use enroll::{Enrolled, EnrollmentClient};
 pub use limits::PeerLimits;
 
 #[cfg(test)]

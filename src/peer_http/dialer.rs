@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
-use mosaic_actors::domain::identity::LinkId;
-use mosaic_actors::domain::link::{Link, LinkCredentials};
+use mosaic_actors::domain::link::Link;
 use mosaic_actors::ports::clock::Clock;
 use mosaic_actors::ports::peer_transport::{PeerDialer, PeerTransport};
 use rustls::ClientConfig;
@@ -12,17 +11,9 @@ use rustls::ClientConfig;
 use super::address::PeerUrl;
 use super::limits::PeerLimits;
 use super::transport::{Endpoint, HttpTransport};
-use crate::secrets::{SealContext, Sealer};
+use crate::pki::link_key::open_link_key;
+use crate::secrets::Sealer;
 use crate::tls::peer_client_config;
-
-/// The version of a link's key in its sealing context. A new key of the same link is sealed anew under the same place.
-pub const LINK_KEY_VERSION: u32 = 1;
-
-/// The place that a link's sealed key belongs to; `link` is the link's id as text.
-#[must_use]
-pub fn link_key_context(link: &str) -> SealContext<'_> {
-    SealContext { table: "links", row: link, key_version: LINK_KEY_VERSION }
-}
 
 /// Speaks HTTP/1.1 over mutual TLS to the peers of links.
 pub struct HttpDialer {
@@ -45,14 +36,14 @@ impl PeerDialer for HttpDialer {
             unusable()
         })?;
         // Tried once now, so that material that is of no use shows when the link starts and not when somebody waits.
-        client_config(&self.sealer, link.id, &link.credentials)?;
-        let (sealer, id, credentials) = (self.sealer.clone(), link.id, link.credentials.clone());
+        client_config(&self.sealer, link)?;
+        let (sealer, own) = (self.sealer.clone(), link.clone());
         let endpoint = Endpoint {
             peer: link.peer.clone(),
             url,
             allow_private: link.allow_private,
             certificate_not_after: link.credentials.not_after,
-            tls: Arc::new(move || client_config(&sealer, id, &credentials)),
+            tls: Arc::new(move || client_config(&sealer, &own)),
             clock: Arc::clone(&self.clock),
             limits: self.limits,
         };
@@ -61,14 +52,15 @@ impl PeerDialer for HttpDialer {
 }
 
 /// Opens the sealed key for as long as it takes to make a configuration of it.
-fn client_config(sealer: &Sealer, link: LinkId, credentials: &LinkCredentials) -> Result<Arc<ClientConfig>, Fault> {
-    let key = sealer.open(&link_key_context(&link.to_string()), &credentials.sealed_key).map_err(|error| {
-        tracing::error!(%link, %error, "the sealed key of a link does not open");
+fn client_config(sealer: &Sealer, link: &Link) -> Result<Arc<ClientConfig>, Fault> {
+    let key = open_link_key(sealer, link).map_err(|error| {
+        tracing::error!(link = %link.id, %error, "the sealed key of a link does not open");
         unusable()
     })?;
+    let credentials = &link.credentials;
     let config =
         peer_client_config(&credentials.pinned_root, &credentials.certificate_chain, &key).map_err(|error| {
-            tracing::error!(%link, %error, "the certificate of a link cannot be used");
+            tracing::error!(link = %link.id, %error, "the certificate of a link cannot be used");
             unusable()
         })?;
     Ok(Arc::new(config))

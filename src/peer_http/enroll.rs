@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 
 use super::address::PeerUrl;
 use super::connection::{Dial, TlsSource};
-use super::dialer::link_key_context;
 use super::exchange::{Pool, RawAnswer, exchange};
 use super::limits::PeerLimits;
 use super::refusal::{Missing, refusal};
@@ -23,12 +22,16 @@ use super::scan::scan;
 use crate::pki::csr::{NewKey, new_key_and_csr};
 use crate::pki::invite::Invite;
 use crate::pki::issued::{Received, check_received};
+use crate::pki::link_key::seal_link_key;
 use crate::secrets::Sealer;
 use crate::tls::{PinnedRoot, enroll_client_config};
 use crate::wire::federation_v1::{BASE_PATH, EnrollAnswer, EnrollRequest};
 
 /// Largest answer to an enrolment: a few certificates.
 const ANSWER_BYTES_MAX: usize = 128 * 1024;
+
+/// The version of a link's first key; each renewal counts one up.
+const FIRST_KEY_VERSION: i32 = 1;
 
 /// Redeems invites of other sites.
 #[derive(Clone)]
@@ -66,7 +69,8 @@ impl Enrolled {
             not_before: self.not_before,
             not_after: self.not_after,
             certificate_chain: self.certificate_chain.clone(),
-            sealed_key: sealer.seal(&link_key_context(&link.to_string()), &self.key_pkcs8),
+            sealed_key: seal_link_key(sealer, link, FIRST_KEY_VERSION, &self.key_pkcs8),
+            key_version: FIRST_KEY_VERSION,
             pinned_root: self.pinned_root.clone(),
         }
     }

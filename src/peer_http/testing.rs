@@ -13,12 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::dialer::link_key_context;
 use crate::clock::SystemClock;
 use crate::pki::authority::ClientRequest;
 use crate::pki::ca_material::CaMaterial;
 use crate::pki::csr::new_key_and_csr;
 use crate::pki::extension_arc::ExtensionArc;
+use crate::pki::link_key::seal_link_key;
 use crate::secrets::{MasterSecret, Sealer};
 use crate::tls::{ClientGate, SwappableIdentity, TlsVersions, enrollment_server_config, federation_server_config};
 
@@ -63,7 +63,7 @@ impl ScriptedPeer {
         identity.replace(&ca.issue_server(&["localhost".into()], now, time::Duration::days(1)).unwrap()).unwrap();
         let config = if mutual {
             let gate = ClientGate::new();
-            gate.update(ca.certificate(), &ca.sign_crl(1, &[], now).unwrap().der).unwrap();
+            gate.update(ca.certificate(), &ca.sign_crl(1, &[], now, time::Duration::days(1)).unwrap().der).unwrap();
             federation_server_config(&gate, &identity, TlsVersions::Only13)
         } else {
             enrollment_server_config(&identity, TlsVersions::Only13)
@@ -111,7 +111,8 @@ impl ScriptedPeer {
                 not_before: issued.not_before,
                 not_after: issued.not_after,
                 certificate_chain: vec![issued.certificate],
-                sealed_key: sealer.seal(&link_key_context(&id.to_string()), &key.pkcs8),
+                sealed_key: seal_link_key(sealer, id, 1, &key.pkcs8),
+                key_version: 1,
                 pinned_root: self.ca.certificate().to_vec(),
             },
             created_at: SystemClock.now(),
