@@ -1,1 +1,102 @@
+//! `/healthz`, `/readyz` and `/metrics`: for supervisors, load balancers and Prometheus. They need no token and tell no names.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpResponse, get, web};
+use mosaic_actors::peer_registry::PeerRegistryHandle;
+use mosaic_actors::ports::clock::Clock;
+use mosaic_actors::scope_evaluator::ScopeEvaluatorHandle;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::telemetry::metrics::Metrics;
+use crate::tls::ClientGate;
+
+/// How long the database may take to answer the readiness probe: longer is not ready.
+const DATABASE_PROBE: Duration = Duration::from_secs(1);
+
+/// What the probes look at.
+pub struct Services {
+    pub metrics: Arc<Metrics>,
+    pub database: deadpool_postgres::Pool,
+    pub evaluator: ScopeEvaluatorHandle,
+    pub gate: ClientGate,
+    pub registry: PeerRegistryHandle,
+    pub clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    pub ready: bool,
+    /// The dependencies that are missing, by name.
+    pub missing: Vec<Missing>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Missing {
+    /// `database`, `grants` or `revocation_list`.
+    pub dependency: &'static str,
+    pub effect: &'static str,
+}
+
+/// Adds the three routes.
+pub fn configure(services: web::Data<Services>) -> impl FnOnce(&mut web::ServiceConfig) {
+    move |config| {
+        config.app_data(services).service(healthz).service(readyz).service(metrics);
+    }
+}
+
+/// The process lives.
+#[utoipa::path(tag = "node", responses((status = 200, description = "The process lives")))]
+#[get("/healthz")]
+pub async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
+}
+
+/// Whether the node can do its work, and which dependency is missing if not.
+#[utoipa::path(tag = "node", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
+#[get("/readyz")]
+pub async fn readyz(services: web::Data<Services>) -> HttpResponse {
+    let mut missing = Vec::new();
+    if !database_answers(&services.database).await {
+        missing.push(Missing { dependency: "database", effect: "sessions and peers get 503" });
+    }
+    if !services.evaluator.is_fresh() {
+        missing
+            .push(Missing { dependency: "grants", effect: "peers get 503 until the grants are known to be current" });
+    }
+    if services.gate.crl().is_none_or(|crl| crl.next_update <= services.clock.now()) {
+        missing.push(Missing { dependency: "revocation_list", effect: "no peer can connect" });
+    }
+    let readiness = Readiness { ready: missing.is_empty(), missing };
+    if readiness.ready {
+        HttpResponse::Ok().json(readiness)
+    } else {
+        HttpResponse::ServiceUnavailable().json(readiness)
+    }
+}
+
+/// Prometheus metrics.
+#[utoipa::path(tag = "node", responses((status = 200, description = "Prometheus text format", content_type = "text/plain")))]
+#[get("/metrics")]
+pub async fn metrics(services: web::Data<Services>) -> HttpResponse {
+    let now = services.clock.now();
+    services.metrics.authority(services.evaluator.is_fresh(), services.gate.crl().map(|crl| crl.next_update), now);
+    services.metrics.links(&services.registry.statuses(), now);
+    match services.metrics.render() {
+        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be rendered");
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
+
+async fn database_answers(pool: &deadpool_postgres::Pool) -> bool {
+    let probe = async {
+        let client = pool.get().await.ok()?;
+        client.simple_query("SELECT 1").await.ok()
+    };
+    matches!(tokio::time::timeout(DATABASE_PROBE, probe).await, Ok(Some(_)))
+}

@@ -130,7 +130,7 @@ impl Metrics {
     }
 
     /// The links as they stand at a scrape.
-    pub fn links(&self, statuses: &[Arc<LinkStatus>], now: OffsetDateTime) {
+    pub fn links(&self, statuses: &[LinkStatus], now: OffsetDateTime) {
         for status in statuses {
             let labels =
                 [KeyValue::new("peer", status.peer.to_string()), KeyValue::new("link", status.link.to_string())];
