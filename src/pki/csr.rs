@@ -46,7 +46,7 @@ pub struct KeyError(#[from] ErrorStack);
 
 /// Makes a P-256 key, new for every enrolment and renewal, and a request for it.
 pub fn new_key_and_csr() -> Result<NewKey, KeyError> {
-    let key = EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?.as_ref())?;
+    let key = EcKey::generate(EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?.as_ref())?;
     let key = PKey::from_ec_key(key)?;
     let csr = sign_request(&key)?;
     Ok(NewKey {

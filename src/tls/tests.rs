@@ -82,11 +82,15 @@ struct Refused {
     server: Option<Error>,
 }
 
-fn handshake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Result<Done, Refused> {
+fn handshake(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Result<Done, Box<Refused>> {
     handshake_as("localhost", client, server)
 }
 
-fn handshake_as(name: &'static str, client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Result<Done, Refused> {
+fn handshake_as(
+    name: &'static str,
+    client: &Arc<ClientConfig>,
+    server: &Arc<ServerConfig>,
+) -> Result<Done, Box<Refused>> {
     let mut client = ClientConnection::new(Arc::clone(client), ServerName::try_from(name).unwrap()).unwrap();
     let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
     let (mut client_error, mut server_error) = (None, None);
@@ -108,7 +112,7 @@ fn handshake_as(name: &'static str, client: &Arc<ClientConfig>, server: &Arc<Ser
         }));
     }
     if client_error.is_some() || server_error.is_some() {
-        return Err(Refused { client: client_error, server: server_error });
+        return Err(Box::new(Refused { client: client_error, server: server_error }));
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
     Ok(Done { client, server })
@@ -124,7 +128,7 @@ fn feed(bytes: &mut Vec<u8>, mut read: impl FnMut(&mut &[u8]) -> Result<(), Erro
     error
 }
 
-fn server_error(result: Result<Done, Refused>) -> Error {
+fn server_error(result: Result<Done, Box<Refused>>) -> Error {
     result.unwrap_err().server.unwrap()
 }
 
@@ -339,6 +343,17 @@ fn an_enrolment_refuses_a_server_of_another_root_or_name() {
     let refused = handshake(&Arc::new(config), &owner.enrollment()).unwrap_err();
     assert!(matches!(refused.client, Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }))));
     assert_eq!(found.get(), None);
+}
+
+#[test]
+fn a_server_is_known_by_its_address_too() {
+    let owner = owner();
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    owner.identity.replace(&owner.ca.issue_server(&names, now(), Duration::days(1)).unwrap()).unwrap();
+    let link = owner.link(&client(&owner.ca));
+    for name in ["localhost", "127.0.0.1", "::1"] {
+        assert!(handshake_as(name, &link, &owner.federation()).is_ok(), "{name}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Bent {
         Self { grant, subject, params, key: KeyPair::generate().unwrap(), root: ca("work") }
     }
 
-    fn bent(change: impl FnOnce(&mut CertificateParams)) -> Self {
+    fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut bent = Self::good();
         change(&mut bent.params);
         bent
@@ -57,7 +57,7 @@ impl Bent {
 }
 
 fn with_value(index: usize, value: Vec<u8>) -> Bent {
-    Bent::bent(|params| {
+    Bent::with(|params| {
         let numbers: Vec<u64> = params.custom_extensions[index].oid_components().collect();
         params.custom_extensions[index] = CustomExtension::from_oid_content(&numbers, value);
     })
@@ -93,11 +93,11 @@ fn the_embedded_authority_keeps_the_profile() {
 
 #[test]
 fn each_identity_must_be_there_exactly_once() {
-    let missing = |index: usize| Bent::bent(|params| drop(params.custom_extensions.remove(index))).check();
+    let missing = |index: usize| Bent::with(|params| drop(params.custom_extensions.remove(index))).check();
     assert_eq!(missing(0), Err(ProfileError::Missing("grant")));
     assert_eq!(missing(1), Err(ProfileError::Missing("subject")));
     for index in 0..2 {
-        let doubled = Bent::bent(|params| {
+        let doubled = Bent::with(|params| {
             let again = params.custom_extensions[index].clone();
             params.custom_extensions.push(again);
         });
@@ -108,7 +108,7 @@ fn each_identity_must_be_there_exactly_once() {
 #[test]
 fn each_identity_must_be_non_critical_and_byte_exact() {
     for (index, name) in [(0, "grant"), (1, "subject")] {
-        let critical = Bent::bent(|params| params.custom_extensions[index].set_criticality(true));
+        let critical = Bent::with(|params| params.custom_extensions[index].set_criticality(true));
         assert_eq!(critical.check(), Err(ProfileError::Critical(name)));
         let value = encode_identity(uuid::Uuid::now_v7());
         let mut trailing = value.clone();
@@ -127,28 +127,28 @@ fn each_identity_must_be_non_critical_and_byte_exact() {
 
 #[test]
 fn only_a_leaf_for_clients_passes() {
-    let ca = Bent::bent(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let ca = Bent::with(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     assert_eq!(ca.check(), Err(ProfileError::IsCa));
     for usage in [KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign] {
-        assert_eq!(Bent::bent(|params| params.key_usages.push(usage)).check(), Err(ProfileError::MaySign));
+        assert_eq!(Bent::with(|params| params.key_usages.push(usage)).check(), Err(ProfileError::MaySign));
     }
-    let none = Bent::bent(|params| params.extended_key_usages.clear());
+    let none = Bent::with(|params| params.extended_key_usages.clear());
     assert_eq!(none.check(), Err(ProfileError::NotForClients));
     for usage in [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::Any] {
-        let server = Bent::bent(|params| params.extended_key_usages = vec![usage]);
+        let server = Bent::with(|params| params.extended_key_usages = vec![usage]);
         assert_eq!(server.check(), Err(ProfileError::NotForClients));
     }
-    let implied = Bent::bent(|params| params.is_ca = IsCa::NoCa);
+    let implied = Bent::with(|params| params.is_ca = IsCa::NoCa);
     assert!(implied.check().is_ok(), "absent basicConstraints mean CA:FALSE");
 }
 
 #[test]
 fn leaf_and_root_must_be_in_date() {
-    let early = Bent::bent(|params| params.not_before = now() + Duration::minutes(5));
+    let early = Bent::with(|params| params.not_before = now() + Duration::minutes(5));
     assert_eq!(early.check(), Err(ProfileError::NotYetValid));
-    let late = Bent::bent(|params| params.not_after = now() - Duration::minutes(5));
+    let late = Bent::with(|params| params.not_after = now() - Duration::minutes(5));
     assert_eq!(late.check(), Err(ProfileError::Expired));
-    let far = Bent::bent(|params| params.not_after = now() + Duration::days(10_000));
+    let far = Bent::with(|params| params.not_after = now() + Duration::days(10_000));
     let after_the_root = now() + Duration::days(5_000);
     let checked =
         check_client_certificate(&far.der(), far.root.certificate(), after_the_root, &ExtensionArc::default());
@@ -162,9 +162,9 @@ fn odd_serial_numbers_are_refused() {
     for bad in [&[][..], &[0], &[0, 0], &[0, 1], &[0x80], &[0xff; 4], &[1; 21]] {
         assert_eq!(check_serial(bad), Err(ProfileError::Serial), "{bad:?}");
     }
-    let zero = Bent::bent(|params| params.serial_number = Some(SerialNumber::from_slice(&[0])));
+    let zero = Bent::with(|params| params.serial_number = Some(SerialNumber::from_slice(&[0])));
     assert_eq!(zero.check(), Err(ProfileError::Serial));
-    let long = Bent::bent(|params| params.serial_number = Some(SerialNumber::from_slice(&[1; 21])));
+    let long = Bent::with(|params| params.serial_number = Some(SerialNumber::from_slice(&[1; 21])));
     assert_eq!(long.check(), Err(ProfileError::Serial));
 }
 
