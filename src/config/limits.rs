@@ -179,6 +179,8 @@ limits! {
         row_body: bytes = 262_144 in 4_096..=4_194_304, "row_body_bytes",
             "one written row: 64 KiB of text, with room for JSON escapes";
         import_line: bytes = 262_144 in 4_096..=4_194_304, "import_line_bytes", "one row of an import, as row_body_bytes";
+        import: bytes = 67_108_864 in 65_536..=1_073_741_824, "import_bytes",
+            "one import: it is read whole before anything is written, so this much memory each";
         import_rows: count = 100_000 in 1..=10_000_000, "import_rows", "rows of one import: minutes, not hours";
         import_batch: slots = 500 in 1..=10_000, "import_batch", "rows written together: the round trip stops mattering";
         import_idle: ms = 10_000 in 100..=300_000, "import_idle_ms", "a sender that pauses longer is gone";

@@ -25,7 +25,7 @@ use super::read_sql::{ReadSql, TenantShape, get_sql, list_sql};
 use super::row_json::{FormChanged, PageWriter};
 
 pub(crate) mod lease;
-mod parameters;
+pub(crate) mod parameters;
 
 #[cfg(test)]
 mod tests;

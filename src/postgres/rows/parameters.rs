@@ -10,7 +10,7 @@ use super::Tenant;
 use crate::postgres::catalog::{Storage, TableMap};
 use crate::postgres::read_sql::{Bind, ReadSql};
 
-type Parameter = Box<dyn ToSql + Sync + Send>;
+pub(crate) type Parameter = Box<dyn ToSql + Sync + Send>;
 
 /// All parameters of one statement, `$1` first.
 pub(crate) struct Parameters(Vec<Parameter>);
@@ -71,7 +71,7 @@ impl Values<'_> {
     }
 }
 
-fn tenant_key(storage: &Storage, id: Uuid) -> Parameter {
+pub(crate) fn tenant_key(storage: &Storage, id: Uuid) -> Parameter {
     match storage {
         Storage::Text { .. } => Box::new(id.hyphenated().to_string()),
         _ => Box::new(id),
