@@ -19,5 +19,5 @@ pub mod egress;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{AccessRequest, Denial, DenyReason, Permit, compile_visibility};
+pub use decide::{AccessRequest, Denial, DenyReason, Permit, compile_visibility, preview_right};
 pub use handle::{ScopeEvaluatorHandle, start};

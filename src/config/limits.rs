@@ -278,6 +278,11 @@ limits! {
         session_token: s = 2_592_000 in 60..=31_536_000, "session_token_s", "lifetime of a session token when none is asked for: 30 days";
         session_token_max: s = 31_536_000 in 60..=31_536_000, "session_token_max_s", "a year: a token that nobody renews is forgotten";
         grant_lifetime: s = 7_776_000 in 300..=157_680_000, "grant_lifetime_s", "of a grant when none is asked for: 90 days";
+        change_reach: ms = 2_000 in 50..=30_000, "change_reach_ms",
+            "how long the answer to a change waits until this replica decides by it; then it says that it does not yet";
+        crl_publish: ms = 5_000 in 100..=60_000, "crl_publish_ms", "how long a revocation's answer waits for the new list";
+        preview_rows: slots = 10_000 in 100..=1_000_000, "preview_rows", "rows that a preview counts per resource; then it says 'at least'";
+        preview_first: slots = 5 in 0..=100, "preview_first", "rows that a preview names per resource";
         grant_lifetime_max: s = 157_680_000 in 300..=157_680_000, "grant_lifetime_max_s", "five years: what outlives that was forgotten";
     }
     "Process" {

@@ -16,7 +16,7 @@ use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use super::audit;
-use super::grants::{authority_version, lock_authority};
+use super::grants::{ChangedBy, authority_version, change_event, lock_authority};
 use super::pool::{OrFault, sql_fault};
 
 /// Enrolment tokens in Postgres.
@@ -115,19 +115,25 @@ impl Enrollments {
         Self { pool }
     }
 
-    /// Puts an invite's token on record and voids the earlier ones of the grant; returns when it ends (at the latest with the
-    /// grant). `None` when there is no such grant; a grant that is not pending is a conflict.
+    /// Puts an invite's token on record, voids the earlier ones of the grant and writes the audit event; returns when it ends
+    /// (at the latest with the grant). `None` when there is no such grant; a grant that is not pending is a conflict.
     pub async fn create(
         &self,
         grant: GrantId,
         token_sha256: &[u8; 32],
         lifetime: Duration,
+        by: &ChangedBy,
     ) -> Result<Option<OffsetDateTime>, Fault> {
         let mut client = self.pool.get().await.or_fault("create an invite")?;
         let transaction = client.transaction().await.or_fault("create an invite")?;
         // The row lock makes two invites for one grant follow each other, so that one of them is void.
         let row = transaction
-            .query_opt("SELECT status, expires_at <= now() AS late FROM grants WHERE id = $1 FOR UPDATE", &[&grant.0])
+            .query_opt(
+                "SELECT status, version, subject_user_id, expires_at <= now() AS late,
+                        (SELECT name FROM peers WHERE peers.id = peer_id) AS peer
+                 FROM grants WHERE id = $1 FOR UPDATE",
+                &[&grant.0],
+            )
             .await
             .or_fault("create an invite")?;
         let Some(row) = row else { return Ok(None) };
@@ -137,6 +143,9 @@ impl Enrollments {
                 .with_message(format!("a grant that is {status} cannot be invited to; only a pending one can")));
         }
         let ends = replace_token(&*transaction, grant, token_sha256, lifetime).await.or_fault("create an invite")?;
+        let subject = UserId(row.get("subject_user_id"));
+        let event = change_event(by, "invite", grant, row.get("version"), row.get("peer"), subject);
+        audit::insert(&*transaction, &[event]).await.or_fault("create an invite")?;
         transaction.commit().await.or_fault("create an invite")?;
         Ok(Some(ends))
     }

@@ -251,6 +251,20 @@ impl People {
         Ok(rows.iter().map(member_record).collect())
     }
 
+    /// One member of a team.
+    pub async fn member(&self, team: TeamId, user: UserId) -> Result<Option<MemberRecord>, Fault> {
+        let client = self.pool.get().await.or_fault("read a member")?;
+        let row = client
+            .query_opt(
+                "SELECT u.id, u.name, m.added_at FROM team_members m JOIN users u ON u.id = m.user_id
+                 WHERE m.team_id = $1 AND m.user_id = $2",
+                &[&team.0, &user.0],
+            )
+            .await
+            .or_fault("read a member")?;
+        Ok(row.as_ref().map(member_record))
+    }
+
     /// Puts a user into a team; returns the counter that includes it. Twice is no error.
     pub async fn add_member(&self, team: TeamId, user: UserId) -> Result<i64, Fault> {
         self.change_member(

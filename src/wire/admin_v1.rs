@@ -33,7 +33,7 @@ pub struct ListParams {
     /// From a former page's `next_cursor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// 1 to 200, default 50.
+    /// Default 50; more than 500 is cut to 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -46,6 +46,20 @@ pub struct NamedV1 {
 }
 
 // --------------------------------------------------------------------------------------------------------------- people
+
+/// `GET users`, by name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct UserListParams {
+    /// Deleted users too. Default `false`.
+    #[serde(default)]
+    pub deleted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -138,7 +152,7 @@ pub struct CreateTokenV1 {
     /// Where the token is used, up to 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// 60 to 31 622 400 (366 days). Default: 30 days for a session token; an admin token lasts until it is revoked.
+    /// 60 to 31 536 000 (365 days). Default: 30 days for a session token; an admin token lasts until it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime_seconds: Option<u64>,
 }
@@ -213,7 +227,7 @@ pub struct CreateGrantV1 {
     pub user: String,
     #[schema(value_type = ScopeV1)]
     pub scope: serde_json::Value,
-    /// Default: a year from now. At most ten years.
+    /// Default: 90 days from now. At most five years.
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<OffsetDateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -326,7 +340,7 @@ pub struct ReceiptV1 {
     /// Whether the certificate authority published them. `false`: it will with its next list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl_published: Option<bool>,
-    /// The audit event's request id.
+    /// Under which the change stands in the audit log.
     pub request_id: Uuid,
 }
 

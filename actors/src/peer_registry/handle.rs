@@ -147,4 +147,11 @@ impl PeerRegistryHandle {
         let started = editions.wait_for(|_| self.shared.directory.load().get(link).is_some());
         matches!(timeout_at(deadline, started).await, Ok(Ok(_)))
     }
+
+    /// Waits until the link is stopped and nobody is offered it any more; false when `deadline` comes first.
+    pub async fn wait_gone(&self, link: LinkId, deadline: Instant) -> bool {
+        let mut editions = self.shared.editions.subscribe();
+        let gone = editions.wait_for(|_| self.shared.directory.load().get(link).is_none());
+        matches!(timeout_at(deadline, gone).await, Ok(Ok(_)))
+    }
 }

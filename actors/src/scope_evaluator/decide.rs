@@ -133,6 +133,13 @@ pub fn compile_visibility(grant: &Grant, resource: &ResourceName) -> Visibility 
     Visibility { own, teams, own_in_teams }
 }
 
+/// What an active grant of this content would let its holder read: for a preview by an admin, who asks without a certificate.
+pub fn preview_right(grant: &Grant, catalog: &Catalog, resource: &str) -> Result<ReadRight, DenyReason> {
+    let request = AccessRequest { verb: Verb::List, resource: Some(resource) };
+    let right = decide_access(grant, &CompiledGrant::new(grant, catalog), catalog, request)?;
+    right.ok_or(DenyReason::NotInScope)
+}
+
 /// Whether the certificate's holder may use the grant at all.
 pub(crate) fn decide_grant(grant: &Grant, identity: &PeerIdentity, now: OffsetDateTime) -> Result<(), DenyReason> {
     if grant.subject != identity.subject {

@@ -42,7 +42,7 @@ impl Site {
     /// A pending grant with an invite that was redeemed for a certificate of `serial`.
     pub(crate) async fn active_grant(&self, serial: u8) -> GrantId {
         let grant = self.grant().await.id;
-        self.enrollments.create(grant, &[serial; 32], Duration::from_secs(900)).await.unwrap().unwrap();
+        self.enrollments.create(grant, &[serial; 32], Duration::from_secs(900), &by()).await.unwrap().unwrap();
         let claim = self.enrollments.claim(&[serial; 32]).await.unwrap();
         self.enrollments.complete(&claim, &issued(serial), enroll_event(grant)).await.unwrap();
         grant
@@ -178,14 +178,14 @@ async fn a_change_raises_both_versions_and_is_audited() {
     let suspended = site.grants.change(grant, GrantChange::Suspend, &by()).await.unwrap().unwrap();
     assert_eq!((suspended.grant.version, suspended.authority_version), (4, before + 2));
     assert_eq!(site.grants.load_all().await.unwrap().version, before + 2);
-    assert_eq!(site.actions().await, ["create", "enroll", "update", "suspend"]);
+    assert_eq!(site.actions().await, ["create", "invite", "enroll", "update", "suspend"]);
 }
 
 #[actix_rt::test]
 async fn revoking_ends_the_certificates_and_the_invite_and_its_holder_can_still_ask_why() {
     let site = Site::new().await;
     let (grant, pending) = (site.active_grant(7).await, site.grant().await.id);
-    site.enrollments.create(pending, &[9; 32], Duration::from_secs(60)).await.unwrap();
+    site.enrollments.create(pending, &[9; 32], Duration::from_secs(60), &by()).await.unwrap();
     let revoked = site.grants.change(grant, GrantChange::Revoke, &by()).await.unwrap().unwrap();
     let issued = issued(7);
     assert_eq!(revoked.revoked, [RevokedCertificate { serial: issued.serial.clone(), not_after: issued.not_after }]);
@@ -221,7 +221,7 @@ async fn a_grant_past_its_end_is_marked_expired_once_and_cannot_be_changed() {
     let update = GrantUpdate { expires_at: Some(datetime!(2099-01-01 0:00 UTC)), ..GrantUpdate::default() };
     let fault = site.grants.update(grant, &update, &by()).await.unwrap_err();
     assert_eq!(fault.message.as_deref(), Some("a grant that is expired cannot be changed"));
-    assert_eq!(site.actions().await, ["create", "enroll", "expire"]);
+    assert_eq!(site.actions().await, ["create", "invite", "enroll", "expire"]);
     assert_eq!(ids_loaded(&site).await, [grant], "its holder learns grant_expired while his certificate lasts");
 }
 

@@ -43,7 +43,7 @@ async fn disabling_a_user_revokes_the_grants_with_this_subject_and_enabling_does
     assert!(!changed.user.active);
     let loaded = site.grants.load(active).await.unwrap().unwrap();
     assert_eq!((loaded.status, loaded.subject_active), (GrantStatus::Revoked, false));
-    assert_eq!(site.actions().await, ["create", "enroll", "create", "revoke", "revoke"]);
+    assert_eq!(site.actions().await, ["create", "invite", "enroll", "create", "revoke", "revoke"]);
 
     let enable = UserUpdate { active: Some(true), ..UserUpdate::default() };
     let changed = site.people.update_user(site.ada.id, &enable, &by()).await.unwrap().unwrap();

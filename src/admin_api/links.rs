@@ -1,0 +1,128 @@
+//! `links`: this site's side of other sites' grants.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
+use mosaic_actors::domain::identity::{LinkId, SiteName, TeamId, UserId};
+use mosaic_actors::domain::link::{Link, LinkState};
+
+use super::lookup::{no_such_link, not_found, peer_name};
+use super::paging::{self, PageSize};
+use super::{Services, views};
+use crate::http::{ApiError, json, parse_json, parse_query};
+use crate::peer_http::Enrolled;
+use crate::pki::invite::Invite;
+use crate::postgres::links::{LinkPage, NewLink};
+use crate::postgres::people::IdOrName;
+use crate::wire::admin_v1::cursor::{decode_time_and_id, encode_time_and_id};
+use crate::wire::admin_v1::{CreateLinkV1, LinkListParams, LinkV1, PageV1};
+
+/// Links, newest first, each with its status on this replica.
+#[utoipa::path(get, path = "/api/admin/v1/links", tag = "admin: links", params(LinkListParams),
+    responses((status = 200, body = PageV1<LinkV1>)), security(("admin_token" = [])))]
+pub async fn list(services: web::Data<Services>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let params: LinkListParams = parse_query(&request)?;
+    let size = PageSize::of(params.limit, &services.limits)?;
+    let after = params.cursor.as_deref().map(decode_time_and_id).transpose()?;
+    let peer = params.peer.as_deref().map(peer_name).transpose()?;
+    let owner = match &params.user {
+        None => None,
+        Some(text) => {
+            let user = services.people.user(&IdOrName::parse(text)).await?;
+            Some(user.ok_or_else(|| not_found("user: no such user on this site"))?.id)
+        }
+    };
+    let links = services.links.list(&LinkPage { owner, peer, after, limit: size.rows() }).await?;
+    let page = size.page(
+        links,
+        |link| encode_time_and_id(link.created_at, link.id.0),
+        |link| {
+            let status = services.registry.status(link.id);
+            views::link(link, status.as_deref())
+        },
+    );
+    Ok(paging::answer(&page)?)
+}
+
+/// Redeems an invite: makes a key, enrols at the other site, stores the link, starts it.
+#[utoipa::path(post, path = "/api/admin/v1/links", tag = "admin: links", request_body = CreateLinkV1,
+    responses((status = 201, body = LinkV1), (status = 409, description = "The user has a link of this name"),
+        (status = 410, description = "The invite was used or has expired"),
+        (status = 503, description = "The other site cannot be reached")),
+    security(("admin_token" = [])))]
+pub async fn create(
+    services: web::Data<Services>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let body: CreateLinkV1 = parse_json(&services.body(&request, payload).await?)?;
+    let invite = Invite::parse(&body.invite).map_err(|error| Fault::invalid(format!("invite: {error}")))?;
+    let order = services.order(&body, &invite).await?;
+    let enrolled = services.enrollment_client.enroll(&invite, body.allow_private).await.map_err(enrolment_fault)?;
+    let link = services.store(order, enrolled, body.allow_private).await?;
+    services.registry.link_changed(link);
+    services.registry.wait_for(link, services.reach_deadline()).await;
+    let record = services.links.get(link).await?.ok_or_else(no_such_link)?;
+    let status = services.registry.status(link);
+    Ok(json(StatusCode::CREATED, &views::link(record, status.as_deref()))?)
+}
+
+/// Whose the link shall be and what it shall be called.
+struct Order {
+    owner: UserId,
+    peer: SiteName,
+    shared_with: Vec<TeamId>,
+}
+
+impl Services {
+    /// Everything that can be wrong on this side is found before the token is spent on the other.
+    async fn order(&self, body: &CreateLinkV1, invite: &Invite) -> Result<Order, Fault> {
+        let owner = self.user_in_body("user", &body.user).await?.id;
+        let shared_with = self.teams_in_body("share_with", &body.share_with).await?;
+        let peer = body.peer.as_deref().map_or_else(|| Ok(invite.site.clone()), peer_name)?;
+        if self.links.exists(owner, &peer).await? {
+            return Err(Fault::new(FaultKind::Conflict, Stage::Request).with_message(format!(
+                "this user already has a link named '{peer}'; remove it first, or give the new one another name with 'peer'"
+            )));
+        }
+        Ok(Order { owner, peer, shared_with })
+    }
+
+    async fn store(&self, order: Order, enrolled: Enrolled, allow_private: bool) -> Result<LinkId, Fault> {
+        let id = LinkId::new();
+        let credentials = enrolled.credentials(id, &self.sealer);
+        let link = Link {
+            id,
+            peer: order.peer,
+            owner: order.owner,
+            shared_with: order.shared_with,
+            state: LinkState::Active,
+            grant: enrolled.grant,
+            federation_url: enrolled.federation_url.into(),
+            allow_private,
+            credentials,
+            created_at: self.clock.now(),
+        };
+        let grant = link.grant;
+        let new = NewLink {
+            link,
+            site: enrolled.site.to_string(),
+            subject: enrolled.subject,
+            enroll_url: enrolled.enroll_url,
+        };
+        self.links.insert(&new).await.inspect_err(|fault| {
+            tracing::error!(%grant, %fault, "enrolled, but the link could not be stored; ask the other site to revoke the grant");
+        })?;
+        Ok(id)
+    }
+}
+
+/// The other site's refusals, as this site's admin can act on them: none of them means that this request lacked credentials.
+fn enrolment_fault(fault: Fault) -> Fault {
+    match fault.kind {
+        FaultKind::NotFound | FaultKind::Unauthorized | FaultKind::Forbidden => {
+            Fault { kind: FaultKind::Gone, ..fault }
+        }
+        _ => fault,
+    }
+}
