@@ -1,6 +1,7 @@
 //! The only SQL of the node.
 
 // From nothing to a migrated database.
+pub mod database;
 pub mod embedded;
 pub mod migrations;
 pub mod pool;

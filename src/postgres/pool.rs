@@ -20,6 +20,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::config::Limits;
+
 /// A pooled connection that rested longer than this is asked a question before it is handed out. One that was used a
 /// moment ago is not: the round trip would double the cost of a small read, and a closed socket is noticed without it.
 const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -41,16 +43,41 @@ pub struct PoolOptions {
     pub application_name: String,
 }
 
+impl PoolOptions {
+    /// For sessions, admins and housekeeping.
+    #[must_use]
+    pub fn sessions(limits: &Limits) -> Self {
+        Self::named("mosaic sessions", limits.sessions_pool, limits)
+    }
+
+    /// For peers.
+    #[must_use]
+    pub fn peers(limits: &Limits) -> Self {
+        Self::named("mosaic peers", limits.peers_pool, limits)
+    }
+
+    /// For one connection beside the pools; `name` is what `pg_stat_activity` shows.
+    #[must_use]
+    pub fn single(name: &str, limits: &Limits) -> Self {
+        Self::named(name, 1, limits)
+    }
+
+    fn named(name: &str, max_size: usize, limits: &Limits) -> Self {
+        Self {
+            max_size,
+            wait: limits.pool_wait,
+            create: limits.database_connect,
+            recycle: limits.database_check,
+            statement_timeout: limits.statement,
+            application_name: name.to_owned(),
+        }
+    }
+}
+
+/// One connection, with the default limits.
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self {
-            max_size: 8,
-            wait: Duration::from_secs(1),
-            create: Duration::from_secs(3),
-            recycle: Duration::from_secs(1),
-            statement_timeout: Duration::from_secs(30),
-            application_name: "mosaic".to_owned(),
-        }
+        Self::single("mosaic", &Limits::default())
     }
 }
 

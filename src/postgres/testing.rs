@@ -95,13 +95,13 @@ impl TestDatabase {
 pub struct OwnCluster {
     pub cluster: PrivateCluster,
     // After the cluster: the server stops before its directory goes.
-    _directory: tempfile_directory::TemporaryDirectory,
+    _directory: TemporaryDirectory,
 }
 
 /// See [`OwnCluster`].
 #[must_use]
 pub fn own_cluster() -> OwnCluster {
-    let directory = tempfile_directory::TemporaryDirectory::new();
+    let directory = TemporaryDirectory::new();
     let cluster = PrivateCluster::prepare(cluster_options(directory.path())).expect("prepare a cluster");
     OwnCluster { cluster, _directory: directory }
 }
@@ -122,7 +122,12 @@ pub fn cluster_options(directory: &Path) -> ClusterOptions {
 }
 
 fn options() -> PoolOptions {
-    PoolOptions { create: Duration::from_secs(20), wait: Duration::from_secs(20), ..PoolOptions::default() }
+    PoolOptions {
+        max_size: 8,
+        create: Duration::from_secs(20),
+        wait: Duration::from_secs(20),
+        ..PoolOptions::default()
+    }
 }
 
 fn parsed(url: &SecretString) -> DatabaseUrl {
@@ -132,7 +137,7 @@ fn parsed(url: &SecretString) -> DatabaseUrl {
 fn shared() -> &'static SharedCluster {
     static SHARED: OnceLock<SharedCluster> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let directory = tempfile_directory::TemporaryDirectory::new();
+        let directory = TemporaryDirectory::new();
         let mut cluster = PrivateCluster::prepare(cluster_options(directory.path())).expect("prepare the test cluster");
         cluster.start().expect("start the test cluster");
         remove_with_this_process(directory.keep().as_path(), cluster.pid().expect("the server runs"));
@@ -165,18 +170,23 @@ fn remove_with_this_process(directory: &Path, server: u32) {
 }
 
 /// The little of `tempfile` that is needed here: that crate is there for tests only, this module also for `tests/it`.
+pub use tempfile_directory::TemporaryDirectory;
+
 mod tempfile_directory {
     use std::path::PathBuf;
 
     use super::{Path, PermissionsExt, Read};
 
-    pub(super) struct TemporaryDirectory {
+    /// A directory that the server's user may pass through, removed with this value.
+    pub struct TemporaryDirectory {
         path: PathBuf,
         kept: bool,
     }
 
     impl TemporaryDirectory {
-        pub(super) fn new() -> Self {
+        #[must_use]
+        #[expect(clippy::new_without_default, reason = "a directory on disk is no default")]
+        pub fn new() -> Self {
             let mut random = [0_u8; 8];
             let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
             read.expect("read random bytes");
@@ -188,11 +198,13 @@ mod tempfile_directory {
             Self { path, kept: false }
         }
 
-        pub(super) fn path(&self) -> &Path {
+        #[must_use]
+        pub fn path(&self) -> &Path {
             &self.path
         }
 
-        pub(super) fn keep(mut self) -> PathBuf {
+        #[must_use]
+        pub fn keep(mut self) -> PathBuf {
             self.kept = true;
             self.path.clone()
         }

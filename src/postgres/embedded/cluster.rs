@@ -57,11 +57,43 @@ enum Address {
     Loopback(u16),
 }
 
+impl Address {
+    fn url(&self, password: &SecretString, database: &str) -> SecretString {
+        let password = password.expose_secret();
+        SecretString::from(match self {
+            Self::Socket(directory) => {
+                let directory = percent_encoded(&directory.to_string_lossy());
+                format!("postgresql://{ROLE}:{password}@/{database}?host={directory}&port={SOCKET_PORT}")
+            }
+            Self::Loopback(port) => format!("postgresql://{ROLE}:{password}@127.0.0.1:{port}/{database}"),
+        })
+    }
+}
+
+/// The URL of the server that runs on the cluster in `root`, whoever started it; `None` when none takes connections.
+pub(super) fn url_of_running(root: &Path, password: &SecretString) -> Option<SecretString> {
+    let data = root.join("data");
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    // Line 1 process, 4 port, 5 socket directory, 8 state.
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let process: u32 = lines.first()?.parse().ok()?;
+    if !serves(process, &data) || *lines.get(7)? != "ready" {
+        return None;
+    }
+    let address = match *lines.get(4)? {
+        "" => Address::Loopback(lines.get(3)?.parse().ok()?),
+        directory => Address::Socket(PathBuf::from(directory)),
+    };
+    Some(address.url(password, DATABASE))
+}
+
 /// A private cluster. Dropping it stops the server.
 pub struct PrivateCluster {
     options: ClusterOptions,
     user: Option<ServerUser>,
     address: Address,
+    /// The server ran at this address once: others know it, and it stays.
+    settled: bool,
     process: Option<ServerProcess>,
 }
 
@@ -89,28 +121,37 @@ impl PrivateCluster {
         let run = options.root.join("run");
         make_private(&run, user)?;
         let address = address_in(run)?;
-        Ok(Self { options, user, address, process: None })
+        Ok(Self { options, user, address, settled: false, process: None })
     }
 
     /// Starts the server and waits until it takes connections.
     pub fn start(&mut self) -> Result<(), EmbeddedError> {
+        self.start_while(&|| true)
+    }
+
+    /// Like [`Self::start`], given up with [`EmbeddedError::Cancelled`] as soon as `wanted` says no.
+    pub fn start_while(&mut self, wanted: &dyn Fn() -> bool) -> Result<(), EmbeddedError> {
         let deadline = Instant::now() + self.options.start_within;
         loop {
-            match self.start_once(deadline) {
+            match self.start_once(deadline, wanted) {
                 // The processes of a killed server need a moment to notice that it is gone; a port that was free a moment ago
                 // may be taken.
                 Err(EmbeddedError::Exited { log, .. }) if Instant::now() < deadline && passes(&log) => {
                     thread::sleep(POLL * 5);
-                    if matches!(self.address, Address::Loopback(_)) {
+                    if matches!(self.address, Address::Loopback(_)) && !self.settled {
                         self.address = Address::Loopback(free_port()?);
                     }
                 }
-                other => return other,
+                Ok(()) => {
+                    self.settled = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn start_once(&mut self, deadline: Instant) -> Result<(), EmbeddedError> {
+    fn start_once(&mut self, deadline: Instant, wanted: &dyn Fn() -> bool) -> Result<(), EmbeddedError> {
         let mut child = spawn_kept(self.server_command()).map_err(EmbeddedError::Spawn)?;
         let log = Arc::default();
         if let Some(stderr) = child.stderr.take() {
@@ -126,6 +167,10 @@ impl PrivateCluster {
             }
             if is_ready(&pid_file, process.child.id()) {
                 return Ok(());
+            }
+            if !wanted() {
+                self.stop();
+                return Err(EmbeddedError::Cancelled);
             }
             if Instant::now() >= deadline {
                 let log = process.last_lines();
@@ -187,14 +232,7 @@ impl PrivateCluster {
     /// Where to connect, password included. `database` needs no quoting: letters, digits, `_`.
     #[must_use]
     pub fn url(&self, database: &str) -> SecretString {
-        let password = self.options.password.expose_secret();
-        SecretString::from(match &self.address {
-            Address::Socket(directory) => {
-                let directory = percent_encoded(&directory.to_string_lossy());
-                format!("postgresql://{ROLE}:{password}@/{database}?host={directory}&port={SOCKET_PORT}")
-            }
-            Address::Loopback(port) => format!("postgresql://{ROLE}:{password}@127.0.0.1:{port}/{database}"),
-        })
+        self.address.url(&self.options.password, database)
     }
 
     #[must_use]
@@ -313,15 +351,19 @@ fn initialise(options: &ClusterOptions, user: Option<ServerUser>) -> Result<(), 
         "--lc-ctype=C.UTF-8",
         "--lc-messages=C",
         "--no-instructions",
+        "--no-sync",
     ]);
-    if !options.durable {
-        initdb.arg("--no-sync");
-    }
     let made = run(initdb, None);
     let removed = fs::remove_file(&password_file);
     made?;
     removed.map_err(|e| EmbeddedError::file(&password_file, e))?;
-    single_user(options, user, &fresh, &format!("CREATE DATABASE {DATABASE};\n"))?;
+    single_user(options, user, &fresh, false, &format!("CREATE DATABASE {DATABASE};\n"))?;
+    if options.durable {
+        // Everything once, at the end, instead of after every step.
+        let mut sync = command(&options.binaries.program("initdb"), user, true);
+        sync.arg("--sync-only").arg("--pgdata").arg(&fresh);
+        run(sync, None)?;
+    }
     fs::rename(&fresh, &data).map_err(|e| EmbeddedError::file(&data, e))
 }
 
@@ -330,12 +372,13 @@ fn single_user(
     options: &ClusterOptions,
     user: Option<ServerUser>,
     data: &Path,
+    durable: bool,
     statements: &str,
 ) -> Result<(), EmbeddedError> {
     let mut postgres = command(&options.binaries.program("postgres"), user, true);
-    // `-j`: a statement ends with its line, not with the next; `exit_on_error`: the exit status tells.
+    // `exit_on_error`: a statement that fails shows in the exit status.
     postgres.args(["--single", "-c", "exit_on_error=on", "-c", "log_min_error_statement=panic", "-D"]).arg(data);
-    if !options.durable {
+    if !durable {
         postgres.args(["-c", "fsync=off"]);
     }
     postgres.arg("postgres");
@@ -348,7 +391,7 @@ pub(super) fn reset_password(options: &ClusterOptions) -> Result<(), EmbeddedErr
     let data = options.root.join("data");
     stop_leftover(&data, options.stop_within)?;
     let password = options.password.expose_secret();
-    single_user(options, user, &data, &format!("ALTER ROLE {ROLE} PASSWORD '{password}';\n"))
+    single_user(options, user, &data, options.durable, &format!("ALTER ROLE {ROLE} PASSWORD '{password}';\n"))
 }
 
 /// The version of the cluster in `data`; `None` when there is none.
