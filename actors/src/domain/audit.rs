@@ -18,6 +18,8 @@ pub enum AuditAction {
     Renew,
     Enroll,
     Handshake,
+    /// A path that is none of the protocol's.
+    Unknown,
     /// A grant changed: `create`, `update`, `suspend`, …
     GrantChanged(&'static str),
 }
@@ -33,6 +35,7 @@ impl AuditAction {
             Self::Renew => "renew",
             Self::Enroll => "enroll",
             Self::Handshake => "handshake",
+            Self::Unknown => "unknown",
             Self::GrantChanged(change) => change,
         }
     }
