@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `mosaic`.
+
+fn main() -> std::process::ExitCode {
+    mosaic::cli::main()
+}

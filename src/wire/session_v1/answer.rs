@@ -5,6 +5,8 @@ use mosaic_actors::domain::answer::{BlendedRow, Notice, SourceName, SourceReport
 use mosaic_actors::domain::fault::{Fault, FaultKind};
 use serde::{Deserialize, Serialize};
 
+use crate::faults::{render, source_error_code};
+
 use super::json_bytes::{ObjectWriter, put_str};
 use super::ordered::Ordered;
 
@@ -137,33 +139,13 @@ fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `error.code` of a source. A slow peer and a slow local database are different news for whoever reads them.
+/// `error.code` of a source. What a peer did is told as such; what this node's own rows did needs no peer in its name.
 #[must_use]
 pub fn source_fault_code(source: &SourceName, fault: &Fault) -> &'static str {
-    match (fault.kind, source) {
-        (FaultKind::TimedOut, SourceName::Peer(_)) => "peer_timeout",
-        (FaultKind::TimedOut, SourceName::Local) => "local_timeout",
-        (FaultKind::Unreachable, _) => "peer_unreachable",
-        (FaultKind::BreakerOpen, _) => "breaker_open",
-        (FaultKind::BadAnswer, _) => "bad_answer",
-        (FaultKind::Incompatible, _) => "incompatible",
-        (FaultKind::CertificateExpired, _) => "cert_expired",
-        (FaultKind::GrantPending, _) => "grant_pending",
-        (FaultKind::GrantSuspended, _) => "grant_suspended",
-        (FaultKind::GrantRevoked, _) => "grant_revoked",
-        (FaultKind::GrantExpired, _) => "grant_expired",
-        (FaultKind::Forbidden, _) => "forbidden",
-        (FaultKind::Unauthorized, _) => "unauthorized",
-        (FaultKind::ScopeViolation, _) => "scope_violation",
-        (FaultKind::RateLimited, _) => "rate_limited",
-        (FaultKind::InvalidRequest, _) => "invalid_request",
-        (FaultKind::UnknownSource, _) => "unknown_source",
-        (FaultKind::NotFound, _) => "not_found",
-        (FaultKind::Gone, _) => "gone",
-        (FaultKind::Conflict, _) => "conflict",
-        (FaultKind::TooLarge, _) => "too_large",
-        (FaultKind::Unavailable, _) => "unavailable",
-        (FaultKind::Internal, _) => "internal",
+    match (source, fault.kind) {
+        (SourceName::Peer(_), kind) => source_error_code(kind),
+        (SourceName::Local, FaultKind::TimedOut) => "local_timeout",
+        (SourceName::Local, kind) => render(kind).code,
     }
 }
 
@@ -191,6 +173,33 @@ pub struct AnswerBody {
     #[serde(rename = "_explain", default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub explain: Option<Ordered<serde_json::Value>>,
+}
+
+impl AnswerBody {
+    /// Adds a later page: its rows behind, its account of the sources on top, rows and times added up.
+    pub fn absorb(&mut self, later: Self) {
+        self.items.extend(later.items);
+        self.partial |= later.partial;
+        self.truncated = later.truncated;
+        self.next_cursor = later.next_cursor;
+        for (name, source) in later.sources.0 {
+            match self.sources.0.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => known.absorb(source),
+                None => self.sources.0.push((name, source)),
+            }
+        }
+    }
+}
+
+impl SourceBody {
+    /// What a source did over several pages: a failure on any page stays visible.
+    fn absorb(&mut self, later: Self) {
+        let (rows, took_ms) = (self.rows + later.rows, self.took_ms + later.took_ms);
+        if self.error.is_none() && !(later.status == "empty" && self.rows > 0) {
+            *self = later;
+        }
+        (self.rows, self.took_ms) = (rows, took_ms);
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]

@@ -1,0 +1,261 @@
+use std::fs::DirBuilder;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::context::{Context, write_private};
+use crate::cli::lists::sheet;
+use crate::cli::outcome::{Failure, Outcome};
+use crate::config::{Config, ConfigArgs, MasterSecretSource, Surroundings, Tier};
+use crate::secrets::{MasterSecret, Token};
+
+/// Where an imported CA waits for the first boot, which seals its key into the database and removes both files.
+pub(crate) const CA_IMPORT_CERTIFICATE: &str = "ca-import.pem";
+pub(crate) const CA_IMPORT_KEY: &str = "ca-import.key";
+
+/// Nothing that exists is overwritten: a second run keeps keys and tokens, and refuses to touch the configuration.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Use this CA for client and server certificates instead of a new one: PEM
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    ca_cert: Option<PathBuf>,
+    /// The CA's private key: PEM, PKCS#8
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+}
+
+/// What was set up.
+#[derive(Debug, Clone)]
+pub(crate) struct Initialised {
+    pub(crate) config: Config,
+    /// The first admin's token; it is on record from the first boot on.
+    pub(crate) admin_token: String,
+}
+
+impl Init {
+    pub(crate) fn run(self, context: &Context) -> Result<Outcome, Failure> {
+        let set_up = initialise(context.config_args(), context.around())?;
+        if let (Some(certificate), Some(key)) = (&self.ca_cert, &self.ca_key) {
+            import_ca(&set_up.config, certificate, key)?;
+        }
+        let config = &set_up.config;
+        let file = config.file.clone().unwrap_or_default();
+        let value = json!({
+            "site": config.site.as_str(),
+            "tier": config.tier.as_str(),
+            "config": file,
+            "state_dir": config.state_dir,
+            "admin_token_file": config.admin_token_file(),
+            "admin_token": set_up.admin_token,
+        });
+        Ok(Outcome::new(&value, text(&set_up, &file)))
+    }
+}
+
+fn text(set_up: &Initialised, file: &Path) -> String {
+    let config = &set_up.config;
+    let mut text = sheet([
+        ("site", config.site.to_string()),
+        ("configuration", file.display().to_string()),
+        ("state", config.state_dir.display().to_string()),
+        ("admin token", format!("{} (also in {})", set_up.admin_token, config.admin_token_file().display())),
+    ]);
+    let argument = if file.file_name().is_some_and(|name| name == "mosaic.toml") && file.parent() == Some(Path::new("")) {
+        String::new()
+    } else {
+        format!(" --config {}", file.display())
+    };
+    text.push_str(&format!(
+        "\nnext:\n  mosaic gateway doctor{argument}\n  mosaic gateway serve{argument}\n\nthen, in another terminal:\n  \
+         mosaic user add <name>{argument}\n  mosaic token create --user <name> --save{argument}\n"
+    ));
+    if config.tier == Tier::Local {
+        text.push_str(&format!("\nkeep a backup of {}: keys, tokens and all rows are there\n", config.state_dir.display()));
+    } else {
+        text.push_str("\nkeep a backup of the master secret: without it the keys in the database do not open\n");
+    }
+    text
+}
+
+/// Writes the configuration file, the state directory, the master secret and the first admin token. Also the demo's way.
+pub(crate) fn initialise(args: &ConfigArgs, around: &Surroundings) -> Result<Initialised, Failure> {
+    let file = around.current_dir.join(args.config.as_deref().unwrap_or(Path::new("mosaic.toml")));
+    write_config(&file, args)?;
+    let with_file = ConfigArgs { config: Some(file.clone()), ..args.clone() };
+    let config = Config::load_in(&with_file, around).map_err(|errors| {
+        // Nothing was set up yet: a corrected second try must not find the half of a first one.
+        let _ = std::fs::remove_file(&file);
+        Failure::failed(errors.to_string())
+    })?;
+    make_state_dir(&config, around)?;
+    if let MasterSecretSource::File(path) = &config.master_secret {
+        make_master_secret(path)?;
+    }
+    let admin_token = make_admin_token(&config)?;
+    Ok(Initialised { config, admin_token })
+}
+
+fn write_config(file: &Path, args: &ConfigArgs) -> Result<(), Failure> {
+    let values = sample_values(args)?;
+    let values: Vec<(&str, &str)> = values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let text = Config::sample(&values);
+    if let Some(dir) = file.parent() {
+        std::fs::create_dir_all(dir).map_err(|e| failed(dir, &e))?;
+    }
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        // It may come to hold a database password.
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.sync_all()));
+    match written {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(Failure::failed(format!("{} exists already", file.display()))
+                .remedy("edit it, remove it, or choose another file with --config"))
+        }
+        other => other.map_err(|e| failed(file, &e)),
+    }
+}
+
+/// What was given as flags becomes part of the file. A site without a name takes the machine's.
+fn sample_values(args: &ConfigArgs) -> Result<Vec<(String, String)>, Failure> {
+    let mut values = Vec::new();
+    for pair in &args.set {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::misused(format!("--set {pair}")).remedy("write --set key=value"))?;
+        values.push((key.trim().to_owned(), value.to_owned()));
+    }
+    let named = [
+        ("site", &args.site),
+        ("tier", &args.tier),
+        ("state_dir", &args.state_dir),
+        ("api.listen", &args.api_listen),
+        ("federation.listen", &args.federation_listen),
+        ("enrollment.listen", &args.enrollment_listen),
+        ("log.format", &args.log_format),
+        ("log.filter", &args.log_filter),
+    ];
+    for (key, value) in named {
+        values.extend(value.as_ref().map(|value| (key.to_owned(), value.clone())));
+    }
+    if !values.iter().any(|(key, _)| key == "site") {
+        values.push(("site".to_owned(), machine_name()));
+    }
+    Ok(values)
+}
+
+/// This machine's name as a site's: its first label, in the alphabet of site names.
+fn machine_name() -> String {
+    let full = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let label = full.split('.').next().unwrap_or_default();
+    let name: String =
+        label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+    let name = name.trim_matches('-');
+    if mosaic_actors::domain::identity::SiteName::parse(name).is_ok() { name.to_owned() } else { "home".to_owned() }
+}
+
+/// Only the node's user looks into it. As root the database runs as another user, who must be able to pass through.
+fn make_state_dir(config: &Config, around: &Surroundings) -> Result<(), Failure> {
+    let dir = &config.state_dir;
+    let mode = if around.is_root && config.tier == Tier::Local { 0o711 } else { 0o700 };
+    DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(|e| failed(dir, &e))?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).map_err(|e| failed(dir, &e))
+}
+
+/// Keeps a secret that is there: what was sealed with it must open again.
+fn make_master_secret(path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        return MasterSecret::load(path).map(drop).map_err(|e| Failure::failed(format!("{}: {e}", path.display())));
+    }
+    MasterSecret::generate()
+        .and_then(|secret| secret.write_new(path))
+        .map_err(|e| Failure::failed(format!("{}: {e}", path.display())))
+}
+
+fn make_admin_token(config: &Config) -> Result<String, Failure> {
+    let file = config.admin_token_file();
+    if let Ok(text) = std::fs::read_to_string(&file) {
+        return Ok(text.trim().to_owned());
+    }
+    let token = Token::generate(Token::ADMIN);
+    write_private(&file, &format!("{}\n", token.expose())).map_err(|e| failed(&file, &e))?;
+    Ok(token.expose().to_owned())
+}
+
+fn import_ca(config: &Config, certificate: &Path, key: &Path) -> Result<(), Failure> {
+    for (from, name, label) in
+        [(certificate, CA_IMPORT_CERTIFICATE, "CERTIFICATE"), (key, CA_IMPORT_KEY, "PRIVATE KEY")]
+    {
+        let text = std::fs::read_to_string(from).map_err(|e| failed(from, &e))?;
+        if !text.contains(&format!("-----BEGIN {label}-----")) {
+            return Err(Failure::failed(format!("{} holds no PEM block '{label}'", from.display()))
+                .remedy("the certificate must be PEM, the key PEM in PKCS#8: openssl pkcs8 -topk8 -nodes"));
+        }
+        let to = config.state_dir.join(name);
+        write_private(&to, &text).map_err(|e| failed(&to, &e))?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn around(dir: &Path) -> Surroundings {
+        Surroundings { environment: BTreeMap::new(), is_root: false, current_dir: dir.to_owned() }
+    }
+
+    fn args(state: &Path) -> ConfigArgs {
+        ConfigArgs {
+            site: Some("home".to_owned()),
+            state_dir: Some(state.display().to_string()),
+            ..ConfigArgs::default()
+        }
+    }
+
+    #[test]
+    fn init_writes_a_configuration_that_loads_a_secret_and_a_token() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let made = initialise(&args(&state), &around(dir.path())).unwrap();
+        assert_eq!(made.config.site.as_str(), "home");
+        assert_eq!(made.config.state_dir, state);
+        assert!(Token::parse(Token::ADMIN, &made.admin_token).is_some());
+        let mode = |name: &str| std::fs::metadata(state.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("admin.token"), mode("master.secret")), (0o600, 0o600));
+        let loaded = Config::load_in(&ConfigArgs::default(), &around(dir.path())).unwrap();
+        assert_eq!(loaded.site, made.config.site);
+    }
+
+    #[test]
+    fn a_second_init_overwrites_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let first = initialise(&args(&state), &around(dir.path())).unwrap();
+        let again = initialise(&args(&state), &around(dir.path())).unwrap_err();
+        assert!(again.text().contains("exists already"), "{}", again.text());
+        std::fs::remove_file(dir.path().join("mosaic.toml")).unwrap();
+        let second = initialise(&args(&state), &around(dir.path())).unwrap();
+        assert_eq!(second.admin_token, first.admin_token);
+    }
+
+    #[test]
+    fn a_bad_value_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let bad = ConfigArgs { api_listen: Some("nowhere".to_owned()), ..args(&state) };
+        assert_eq!(initialise(&bad, &around(dir.path())).unwrap_err().exit_code(), 1);
+        assert!(!dir.path().join("mosaic.toml").exists() && !state.exists());
+    }
+}

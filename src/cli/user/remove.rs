@@ -1,0 +1,23 @@
+use clap::Args;
+
+use super::changed;
+use crate::cli::context::Context;
+use crate::cli::names;
+use crate::cli::node::Path;
+use crate::cli::outcome::{Failure, Outcome};
+use crate::wire::admin_v1::UserChangedV1;
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// Name or id
+    user: String,
+}
+
+impl Remove {
+    pub(crate) async fn run(self, context: &Context) -> Result<Outcome, Failure> {
+        let node = context.admin()?;
+        let id = names::user_id(&node, &self.user).await?.to_string();
+        let change: UserChangedV1 = node.delete(&Path::admin(["users", &id])).await?;
+        Ok(changed(&change))
+    }
+}

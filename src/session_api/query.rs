@@ -1,0 +1,139 @@
+//! `POST /api/v1/query`: one question, answered from here and from every peer.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use mosaic_actors::domain::identity::Session;
+use mosaic_actors::fan_out::{Answer, Question, RunQuery, Verdict};
+
+use super::Services;
+use super::authenticate::authenticate;
+use super::explain::explain;
+use super::question::{Prepared, Questioner};
+use super::trace::Trace;
+use crate::faults::NOT_FOUND_TEXT;
+use crate::http::{ApiError, CurrentRequest, json_bytes, read_body, traceparent};
+use crate::wire::session_v1::{AnswerError, AnswerParts, Bounds, QueryRequest, parse_query, write_answer};
+
+/// Lists or gets rows from the requested sources.
+#[utoipa::path(
+    post,
+    path = "/api/v1/query",
+    tag = "session",
+    request_body = crate::wire::session_v1::QueryBody,
+    security(("session" = [])),
+    responses(
+        (status = 200, description = "Rows, and an account of every requested source", body = crate::wire::session_v1::AnswerBody),
+        (status = 400, description = "A field is wrong, or a source unknown", body = crate::http::error::ErrorBody),
+        (status = 401, description = "No valid session token", body = crate::http::error::ErrorBody),
+        (status = 404, description = "`get`: every source answered and none has the row; the same body with an error beside it"),
+        (status = 502, description = "Every source, or a required one, failed; the same body with an error beside it"),
+        (status = 504, description = "As 502, when all of them timed out"),
+        (status = 503, description = "This node cannot answer now", body = crate::http::error::ErrorBody),
+    )
+)]
+pub async fn query(
+    request: HttpRequest,
+    payload: Payload,
+    current: CurrentRequest,
+    services: Data<Services>,
+) -> Result<HttpResponse, ApiError> {
+    let session = authenticate(&services, &request).await?;
+    let limits = &services.limits;
+    let body = read_body(&request, payload, limits.query_body, current.started + limits.request_body).await?;
+    let asked = parse_query(&body, &bounds(&services))?;
+    let questioner = Questioner {
+        catalog: &services.catalog,
+        cursor_key: &services.cursor_key,
+        cursor_max_bytes: limits.session_cursor,
+        user: session.user,
+    };
+    let prepared = questioner.prepare(&asked)?;
+    let trace = Trace::of(traceparent(&request).as_deref());
+    let run = run_query(session, &asked, &prepared, &current, &trace);
+    let answer = services.fan_out.run(run).await?;
+    for report in &answer.sources {
+        services.metrics.source_answer(report.source.as_str(), report.status.as_str());
+    }
+    let next_cursor = questioner.next_cursor(&prepared, &asked.source, answer.next.as_ref());
+    Ok(respond(&services, &asked, &prepared, &answer, next_cursor.as_deref(), &current, &trace))
+}
+
+pub(super) fn bounds(services: &Services) -> Bounds {
+    let limits = &services.limits;
+    Bounds {
+        page_default: limits.page_default,
+        page_cap: limits.page_cap,
+        deadline_default: limits.request_deadline,
+        deadline_max: limits.request_deadline_max,
+    }
+}
+
+fn run_query(
+    session: Session,
+    asked: &QueryRequest,
+    prepared: &Prepared,
+    current: &CurrentRequest,
+    trace: &Trace,
+) -> RunQuery {
+    RunQuery {
+        session,
+        question: prepared.question.clone(),
+        sources: asked.source.clone(),
+        require: asked.require.clone(),
+        deadline: current.started + asked.deadline,
+        request: current.id,
+        traceparent: Some(trace.onwards.clone()),
+    }
+}
+
+fn respond(
+    services: &Services,
+    asked: &QueryRequest,
+    prepared: &Prepared,
+    answer: &Answer,
+    next_cursor: Option<&str>,
+    current: &CurrentRequest,
+    trace: &Trace,
+) -> HttpResponse {
+    let failure = failure(answer, &prepared.question);
+    let request_id = current.id.to_string();
+    let error = failure.map(|(_, code, message)| AnswerError { code, message, request_id: &request_id });
+    let explained =
+        asked.explain.then(|| explain(prepared, answer, asked.deadline, services.limits.peer_budget));
+    let bytes = write_answer(&AnswerParts {
+        items: &answer.items,
+        partial: answer.partial,
+        truncated: answer.truncated,
+        sources: &answer.sources,
+        notices: &answer.notices,
+        next_cursor,
+        trace_id: &trace.id,
+        explain: explained.as_ref(),
+        error,
+    });
+    json_bytes(failure.map_or(StatusCode::OK, |(status, ..)| status), bytes)
+}
+
+/// Whether the answer as a whole is a failure: an empty answer never looks healthy when it is not.
+fn failure(answer: &Answer, question: &Question) -> Option<(StatusCode, &'static str, &'static str)> {
+    let get = matches!(question, Question::Get { .. });
+    match answer.verdict {
+        Verdict::AllFailed => {
+            Some((StatusCode::BAD_GATEWAY, "sources_failed", "no requested source answered; see _sources"))
+        }
+        Verdict::AllTimedOut => {
+            Some((StatusCode::GATEWAY_TIMEOUT, "sources_timed_out", "no requested source answered in time"))
+        }
+        Verdict::RequiredFailed => {
+            Some((StatusCode::BAD_GATEWAY, "sources_failed", "a required source did not answer; see _sources"))
+        }
+        Verdict::RequiredTimedOut => {
+            Some((StatusCode::GATEWAY_TIMEOUT, "sources_timed_out", "a required source did not answer in time"))
+        }
+        Verdict::Answered if get && answer.items.is_empty() && !answer.partial => {
+            Some((StatusCode::NOT_FOUND, "not_found", NOT_FOUND_TEXT))
+        }
+        Verdict::Answered => None,
+    }
+}
