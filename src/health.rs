@@ -50,14 +50,14 @@ pub fn configure(services: web::Data<Services>) -> impl FnOnce(&mut web::Service
 /// The process lives.
 #[utoipa::path(tag = "node", responses((status = 200, description = "The process lives")))]
 #[get("/healthz")]
-pub async fn healthz() -> HttpResponse {
+pub(crate) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
 }
 
 /// Whether the node can do its work, and which dependency is missing if not.
 #[utoipa::path(tag = "node", responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 #[get("/readyz")]
-pub async fn readyz(services: web::Data<Services>) -> HttpResponse {
+pub(crate) async fn readyz(services: web::Data<Services>) -> HttpResponse {
     let mut missing = Vec::new();
     if !database_answers(&services.database).await {
         missing.push(Missing { dependency: "database", effect: "sessions and peers get 503" });
@@ -80,7 +80,7 @@ pub async fn readyz(services: web::Data<Services>) -> HttpResponse {
 /// Prometheus metrics.
 #[utoipa::path(tag = "node", responses((status = 200, description = "Prometheus text format", content_type = "text/plain")))]
 #[get("/metrics")]
-pub async fn metrics(services: web::Data<Services>) -> HttpResponse {
+pub(crate) async fn metrics(services: web::Data<Services>) -> HttpResponse {
     let now = services.clock.now();
     services.metrics.authority(services.evaluator.is_fresh(), services.gate.crl().map(|crl| crl.next_update), now);
     services.metrics.links(&services.registry.statuses(), now);

@@ -5,6 +5,7 @@ pub mod database;
 pub mod embedded;
 pub mod migrations;
 pub mod pool;
+pub mod site;
 
 // Rows of the catalog.
 pub mod catalog;

@@ -72,7 +72,12 @@ impl Context {
     pub(crate) fn admin(&self) -> Result<Node, Failure> {
         let token = match &self.global.admin_token {
             Some(token) => token.clone(),
-            None => read_token(&self.reachable_config()?.admin_token_file(), "an admin", "--admin-token", "MOSAIC_ADMIN_TOKEN")?,
+            None => read_token(
+                &self.reachable_config()?.admin_token_file(),
+                "an admin",
+                "--admin-token",
+                "MOSAIC_ADMIN_TOKEN",
+            )?,
         };
         Node::new(self.api()?, TokenKind::Admin, token, None)
     }

@@ -96,12 +96,17 @@ mod tests {
             of(&[r#"{"status":{"in":["open","done"]}}"#, "priority=3"]),
             Ok(Some(json!({"status": {"in": ["open", "done"]}, "priority": 3})))
         );
-        assert_eq!(of(&["created_at>2026-11-01T00:00:00Z"]), Ok(Some(json!({"created_at": {"gt": "2026-11-01T00:00:00Z"}}))));
+        assert_eq!(
+            of(&["created_at>2026-11-01T00:00:00Z"]),
+            Ok(Some(json!({"created_at": {"gt": "2026-11-01T00:00:00Z"}})))
+        );
     }
 
     #[test]
     fn what_is_no_condition_or_contradicts_is_misuse() {
-        for bad in [&["status"][..], &["=open"], &["{\"a\":"], &["[1]"], &["a=1", "a=2"], &["a>1", "a>2"], &["a=1", "a>2"]] {
+        for bad in
+            [&["status"][..], &["=open"], &["{\"a\":"], &["[1]"], &["a=1", "a=2"], &["a>1", "a>2"], &["a=1", "a>2"]]
+        {
             assert_eq!(of(bad).map_err(|failure| failure.exit_code()), Err(2), "{bad:?}");
         }
     }

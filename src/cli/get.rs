@@ -45,7 +45,8 @@ impl Get {
         if nothing || !hidden {
             text.push_str(&sources_summary(&queried.body, context.terminal()));
         }
-        let outcome = Outcome { text, json: Some(queried.json), failed: nothing || queried.status != 200, notes: Vec::new() };
+        let outcome =
+            Outcome { text, json: Some(queried.json), failed: nothing || queried.status != 200, notes: Vec::new() };
         Ok(if nothing { outcome.note("no such row, or none that you may see") } else { outcome })
     }
 }

@@ -17,7 +17,12 @@ pub(crate) struct PageArguments {
 }
 
 /// A page as a table, or what to do when it is empty.
-pub(crate) fn listed<T: Serialize>(page: &PageV1<T>, table: &Table, terminal: Option<usize>, when_empty: &str) -> Outcome {
+pub(crate) fn listed<T: Serialize>(
+    page: &PageV1<T>,
+    table: &Table,
+    terminal: Option<usize>,
+    when_empty: &str,
+) -> Outcome {
     let text = if table.is_empty() { format!("{when_empty}\n") } else { table.render(terminal) };
     let outcome = Outcome::new(page, text);
     match &page.next_cursor {

@@ -39,7 +39,12 @@ pub(crate) struct RawAnswer {
 
 impl Node {
     /// A client of the node at `base` (scheme, host and port).
-    pub(crate) fn new(base: Url, kind: TokenKind, token: String, root: Option<reqwest::Certificate>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        base: Url,
+        kind: TokenKind,
+        token: String,
+        root: Option<reqwest::Certificate>,
+    ) -> Result<Self, Failure> {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)

@@ -58,7 +58,11 @@ impl Query {
             explain: self.explain.then_some(true),
             ..QueryBody::default()
         };
-        if self.all { all_pages(&node, context, body, self.wide).await } else { one_page(&node, context, &body, self.wide).await }
+        if self.all {
+            all_pages(&node, context, body, self.wide).await
+        } else {
+            one_page(&node, context, &body, self.wide).await
+        }
     }
 }
 
@@ -95,7 +99,8 @@ pub(crate) async fn ask(node: &Node, body: &QueryBody) -> Result<Queried, Failur
 async fn one_page(node: &Node, context: &Context, body: &QueryBody, wide: bool) -> Result<Outcome, Failure> {
     let queried = ask(node, body).await?;
     let text = page_text(&queried.body, wide, context.terminal());
-    let mut outcome = Outcome { text, json: Some(queried.json), failed: queried.status != 200, notes: notes(&queried.body) };
+    let mut outcome =
+        Outcome { text, json: Some(queried.json), failed: queried.status != 200, notes: notes(&queried.body) };
     if let Some(cursor) = queried.body.next_cursor.as_ref().filter(|_| !context.json()) {
         let again = if queried.body.partial { "missing rows and the next page" } else { "next page" };
         outcome.text.push_str(&format!("{again}: --cursor {cursor}\n"));
@@ -123,7 +128,9 @@ fn notes(body: &AnswerBody) -> Vec<String> {
     body.notices
         .iter()
         .map(|notice| match notice.code.as_str() {
-            "federation_offline" => format!("{} is offline; answers come without its rows until it is back", notice.peer),
+            "federation_offline" => {
+                format!("{} is offline; answers come without its rows until it is back", notice.peer)
+            }
             code => format!("{code}: {}", notice.peer),
         })
         .collect()

@@ -85,7 +85,8 @@ impl Table {
             }
             let cell = cut(&cells[column], width);
             let pad = " ".repeat(width.saturating_sub(cell.width()));
-            let (before, after) = if self.columns[column].numeric { (pad, String::new()) } else { (String::new(), pad) };
+            let (before, after) =
+                if self.columns[column].numeric { (pad, String::new()) } else { (String::new(), pad) };
             line.push_str(&before);
             line.push_str(&cell);
             line.push_str(&after);

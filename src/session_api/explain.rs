@@ -35,7 +35,11 @@ fn position(source: &SourceName, resume: Option<&CompositePosition>) -> &'static
     match resume.and_then(|resume| resume.of(source)) {
         None => "start",
         Some(SourcePosition::Local { after } | SourcePosition::Peer { cursor: None, after, .. }) => {
-            if after.is_some() { "after" } else { "start" }
+            if after.is_some() {
+                "after"
+            } else {
+                "start"
+            }
         }
         Some(SourcePosition::Peer { .. }) => "page",
         Some(SourcePosition::Done) => "done",

@@ -99,8 +99,7 @@ fn respond(
     let failure = failure(answer, &prepared.question);
     let request_id = current.id.to_string();
     let error = failure.map(|(_, code, message)| AnswerError { code, message, request_id: &request_id });
-    let explained =
-        asked.explain.then(|| explain(prepared, answer, asked.deadline, services.limits.peer_budget));
+    let explained = asked.explain.then(|| explain(prepared, answer, asked.deadline, services.limits.peer_budget));
     let bytes = write_answer(&AnswerParts {
         items: &answer.items,
         partial: answer.partial,

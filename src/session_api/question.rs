@@ -98,7 +98,11 @@ impl Questioner<'_> {
         let next = next?;
         let cursor = encode_session_cursor(self.cursor_key, binding, next);
         if cursor.len() > self.cursor_max_bytes {
-            tracing::warn!(sources = next.sources.len(), bytes = cursor.len(), "a cursor over too many sources was left out");
+            tracing::warn!(
+                sources = next.sources.len(),
+                bytes = cursor.len(),
+                "a cursor over too many sources was left out"
+            );
             return None;
         }
         Some(cursor)

@@ -123,10 +123,8 @@ fn invite_text(invite: &InviteV1) -> String {
 
 fn changed(change: &GrantChangedV1) -> Outcome {
     let (grant, receipt) = (&change.grant, &change.receipt);
-    let mut text = format!(
-        "grant {} for {} is {} (version {})\n",
-        grant.id, grant.peer, grant.status, receipt.grant_version
-    );
+    let mut text =
+        format!("grant {} for {} is {} (version {})\n", grant.id, grant.peer, grant.status, receipt.grant_version);
     text.push_str(&if receipt.effective {
         format!("in effect after {} ms\n", receipt.took_ms)
     } else {

@@ -63,7 +63,8 @@ fn text(set_up: &Initialised, file: &Path) -> String {
         ("state", config.state_dir.display().to_string()),
         ("admin token", format!("{} (also in {})", set_up.admin_token, config.admin_token_file().display())),
     ]);
-    let argument = if file.file_name().is_some_and(|name| name == "mosaic.toml") && file.parent() == Some(Path::new("")) {
+    let argument = if file.file_name().is_some_and(|name| name == "mosaic.toml") && file.parent() == Some(Path::new(""))
+    {
         String::new()
     } else {
         format!(" --config {}", file.display())
@@ -73,7 +74,10 @@ fn text(set_up: &Initialised, file: &Path) -> String {
          mosaic user add <name>{argument}\n  mosaic token create --user <name> --save{argument}\n"
     ));
     if config.tier == Tier::Local {
-        text.push_str(&format!("\nkeep a backup of {}: keys, tokens and all rows are there\n", config.state_dir.display()));
+        text.push_str(&format!(
+            "\nkeep a backup of {}: keys, tokens and all rows are there\n",
+            config.state_dir.display()
+        ));
     } else {
         text.push_str("\nkeep a backup of the master secret: without it the keys in the database do not open\n");
     }
@@ -153,8 +157,7 @@ fn sample_values(args: &ConfigArgs) -> Result<Vec<(String, String)>, Failure> {
 fn machine_name() -> String {
     let full = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let label = full.split('.').next().unwrap_or_default();
-    let name: String =
-        label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+    let name: String = label.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
     let name = name.trim_matches('-');
     if mosaic_actors::domain::identity::SiteName::parse(name).is_ok() { name.to_owned() } else { "home".to_owned() }
 }

@@ -21,9 +21,8 @@ impl Members {
     pub(crate) async fn run(self, context: &Context) -> Result<Outcome, Failure> {
         let node = context.admin()?;
         let team = names::team_id(&node, &self.team).await?.to_string();
-        let path = Path::admin(["teams", &team, "members"])
-            .with("limit", self.page.limit)
-            .with("cursor", self.page.cursor);
+        let path =
+            Path::admin(["teams", &team, "members"]).with("limit", self.page.limit).with("cursor", self.page.cursor);
         let page: PageV1<MemberV1> = node.get(&path).await?;
         let mut table = Table::new().column("name", Room::Keeps).column("since", Room::Keeps).column("id", Room::Keeps);
         for member in &page.items {

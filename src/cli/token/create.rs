@@ -39,7 +39,10 @@ impl Create {
         let created: CreatedTokenV1 = context.admin()?.post(&Path::admin(["tokens"]), &body).await?;
         let mut outcome = Outcome::new(&created, format!("{}\n", created.token));
         let whose = created.record.user.as_ref().map_or("an admin", |user| user.name.as_str());
-        let until = created.record.expires_at.map_or("until it is revoked".to_owned(), |at| format!("until {} UTC", minute(at)));
+        let until = created
+            .record
+            .expires_at
+            .map_or("until it is revoked".to_owned(), |at| format!("until {} UTC", minute(at)));
         outcome = outcome.note(format!("a token of {whose}, valid {until}; shown this once"));
         if self.save {
             let file = context.save_token(kind, &created.token)?;

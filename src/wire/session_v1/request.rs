@@ -122,7 +122,9 @@ struct RawQuery<'a> {
 pub fn parse_query(body: &[u8], bounds: &Bounds) -> Result<QueryRequest, Fault> {
     // Serde would take a list as a struct's fields in order.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Fault::invalid("the body must be a JSON object, such as {\"verb\":\"list\",\"resource\":\"tasks\"}"));
+        return Err(Fault::invalid(
+            "the body must be a JSON object, such as {\"verb\":\"list\",\"resource\":\"tasks\"}",
+        ));
     }
     let raw: RawQuery<'_> = serde_json::from_slice(body).map_err(|e| not_this_object(&e))?;
     let verb: String = required("verb", "a string: 'list' or 'get'", raw.verb)?;

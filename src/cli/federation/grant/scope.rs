@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn words_become_a_scope_document() {
-        let line = "x --resource tasks --resource notes --exclude credentials --only-team platform --no-personal --max-rows 7";
+        let line =
+            "x --resource tasks --resource notes --exclude credentials --only-team platform --no-personal --max-rows 7";
         let scope = Line::parse_from(line.split(' ')).scope;
         let filter = json!({"include_teams": ["platform"], "include_personal": false});
         assert_eq!(

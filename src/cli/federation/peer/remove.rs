@@ -21,7 +21,10 @@ impl Remove {
         let node = context.admin()?;
         let link = names::link(&node, &self.peer, self.user.as_deref()).await?;
         node.call(Method::DELETE, &Path::admin(["links", &link.id.to_string()])).await?;
-        let text = format!("{}'s link to {} is forgotten; the grant there stays until its owner ends it\n", link.user.name, link.peer);
+        let text = format!(
+            "{}'s link to {} is forgotten; the grant there stays until its owner ends it\n",
+            link.user.name, link.peer
+        );
         Ok(Outcome::new(&json!({ "id": link.id, "peer": link.peer, "removed": true }), text))
     }
 }

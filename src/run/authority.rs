@@ -1,0 +1,109 @@
+//! Steps 5 to 7: certificates, rights, and what keeps both fresh.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mosaic_actors::grant_cache::GrantCacheHandle;
+use mosaic_actors::peer_registry::PeerRegistryHandle;
+use mosaic_actors::ports::clock::Clock;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::database::Database;
+use super::{BootError, limits};
+use crate::config::{Config, MasterSecretSource};
+use crate::pki::authority::CertificateAuthority;
+use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
+use crate::pki::extension_arc::ExtensionArc;
+use crate::postgres::authority_feed::{self, AuthorityFeed, FeedSinks};
+use crate::postgres::ca_store::SqlCaStore;
+use crate::secrets::MasterSecret;
+use crate::tls::upkeep::Upkeep;
+use crate::tls::{ClientGate, SwappableIdentity};
+
+const STEP: &str = "certificates";
+
+/// Longest wait at the start for rights to be fresh.
+const FRESH_WITHIN: Duration = Duration::from_secs(30);
+
+/// The site's CA and what its listeners present and check.
+pub(super) struct Pki {
+    pub(super) ca: Arc<dyn CertificateAuthority>,
+    pub(super) arc: ExtensionArc,
+    pub(super) gate: ClientGate,
+    pub(super) identity: SwappableIdentity,
+    upkeep: Upkeep,
+}
+
+impl Pki {
+    pub(super) async fn open(
+        config: &Config,
+        database: &Database,
+        master: &MasterSecret,
+        server_names: Vec<String>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, BootError> {
+        let arc = config.ca.extension_arc.clone();
+        let options = CaOptions { arc: arc.clone(), crl_lifetime: lifetime(config.limits.crl) };
+        let store = Arc::new(SqlCaStore::new(database.sessions()));
+        let ca = EmbeddedCa::open_or_create(store, &master.sealer(), &config.site, options, Arc::clone(clock))
+            .await
+            .map_err(|error| {
+                BootError::new(STEP, error, "is this the master secret with which the site was made? restore that file")
+            })?;
+        let ca: Arc<dyn CertificateAuthority> = Arc::new(ca);
+        let (gate, identity) = (ClientGate::new(), SwappableIdentity::new());
+        let upkeep = Upkeep {
+            authority: Arc::clone(&ca),
+            gate: gate.clone(),
+            identity: identity.clone(),
+            server_names,
+            server_lifetime: lifetime(config.limits.server_certificate),
+            clock: Arc::clone(clock),
+        };
+        upkeep.once().await.map_err(|error| BootError::new(STEP, error, "see the log for the reason"))?;
+        Ok(Self { ca, arc, gate, identity, upkeep })
+    }
+
+    /// Keeps list and certificate fresh until `stop`.
+    pub(super) fn keep(&self, news: watch::Receiver<u64>, stop: CancellationToken) {
+        actix_rt::spawn(self.upkeep.clone().run(news, stop));
+    }
+}
+
+/// The secret that seals keys and authenticates cursors.
+pub(super) fn master_secret(config: &Config) -> Result<MasterSecret, BootError> {
+    use secrecy::ExposeSecret;
+    let (loaded, remedy) = match &config.master_secret {
+        MasterSecretSource::File(file) => {
+            let remedy = format!("run `mosaic gateway init` to make {}, or restore it from a backup", file.display());
+            (MasterSecret::load(file), remedy)
+        }
+        MasterSecretSource::Given(text) => {
+            (MasterSecret::parse(text.expose_secret()), "give base64 of 32 bytes".to_owned())
+        }
+    };
+    loaded.map_err(|error| BootError::new("master secret", error, remedy))
+}
+
+/// Connects the feed and waits until this replica knows the rights.
+pub(super) async fn follow(
+    config: &Config,
+    database: &Database,
+    grants: &GrantCacheHandle,
+    links: &PeerRegistryHandle,
+) -> Result<(AuthorityFeed, watch::Receiver<u64>), BootError> {
+    let (crl, news) = watch::channel(0);
+    let sinks = FeedSinks { grants: grants.clone(), links: links.clone(), crl };
+    let feed =
+        authority_feed::start(database.url.clone(), database.feed_options.clone(), sinks, limits::feed(&config.limits));
+    if grants.reached(0, Instant::now() + FRESH_WITHIN).await {
+        return Ok((feed, news));
+    }
+    Err(BootError::told("rights", "the grants could not be read in time", "see the log for the database's own words"))
+}
+
+fn lifetime(limit: Duration) -> time::Duration {
+    time::Duration::try_from(limit).unwrap_or(time::Duration::DAY)
+}

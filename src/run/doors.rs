@@ -1,0 +1,171 @@
+//! Steps 4 and 8: the three listeners.
+//!
+//! Sockets are bound early, so that a taken port ends the start at once, and served late, so that nothing is answered before the
+//! node can answer it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::BootError;
+use super::node::Parts;
+use crate::config::{Config, TlsFiles};
+use crate::telemetry::metrics;
+use crate::tls::peer_connection::on_connect;
+use crate::tls::{self, TlsVersions};
+use crate::{admin_api, federation_api, health, http, session_api};
+
+/// Requests under way at a stop may take this long; longer than any deadline that is usual, shorter than a supervisor's patience.
+const DRAIN_SECONDS: u64 = 10;
+
+/// How long a closing connection may take to say goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The bound sockets.
+pub(super) struct Sockets {
+    pub(super) api: TcpListener,
+    pub(super) federation: TcpListener,
+    pub(super) enrollment: TcpListener,
+}
+
+impl Sockets {
+    pub(super) fn bind(config: &Config) -> Result<Self, BootError> {
+        Ok(Self {
+            api: bind("api.listen", config.api.listen)?,
+            federation: bind("federation.listen", config.federation.listener.listen)?,
+            enrollment: bind("enrollment.listen", config.enrollment.listen)?,
+        })
+    }
+}
+
+/// The address that a socket got: it has a port also where the configuration says 0.
+pub(super) fn address(socket: &TcpListener) -> Result<SocketAddr, BootError> {
+    socket.local_addr().map_err(|error| BootError::new("listeners", error, "report this as a defect"))
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BootError> {
+    let bound = || -> std::io::Result<TcpListener> {
+        let socket = TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    bound().map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!("stop what listens on {address}, or set {key} to another address"),
+            std::io::ErrorKind::PermissionDenied => {
+                format!("ports below 1024 need a privilege; set {key} to a higher port")
+            }
+            _ => format!("set {key} to an address of this machine"),
+        };
+        BootError::told("listeners", format!("{key} = {address}: {error}"), remedy)
+    })
+}
+
+/// Running servers.
+pub(super) struct Doors {
+    handles: Vec<ServerHandle>,
+}
+
+impl Doors {
+    /// Opens all three; the API last, because whoever sees it ready may use everything.
+    pub(super) fn open(parts: &Parts, sockets: Sockets) -> Result<Self, BootError> {
+        let servers = [("federation", federation(parts, sockets.federation)?), ("api", api(parts, sockets.api)?)];
+        Ok(Self { handles: servers.into_iter().map(|(name, server)| serve(name, server)).collect() })
+    }
+
+    /// No new connections; waits for the requests under way, within each server's own time.
+    pub(super) async fn close(self) {
+        futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
+    }
+}
+
+fn serve(name: &'static str, server: Server) -> ServerHandle {
+    let handle = server.handle();
+    actix_rt::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(listener = name, %error, "a listener ended");
+        }
+    });
+    handle
+}
+
+fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
+    let (sessions, admins, probes) = (parts.sessions(), parts.admins(), parts.probes());
+    let metrics = Arc::clone(&parts.metrics);
+    let server = HttpServer::new(move || {
+        let metrics = Arc::clone(&metrics);
+        App::new()
+            .wrap(from_fn(http::identify))
+            .wrap(from_fn(move |request, next| metrics::measure(Arc::clone(&metrics), "api", request, next)))
+            .configure(admin_api::configure(admins.clone()))
+            .configure(session_api::configure(sessions.clone()))
+            .configure(health::configure(probes.clone()))
+            .default_service(web::to(http::no_such_path))
+    });
+    let server = server
+        .keep_alive(parts.config.limits.keep_alive)
+        .client_request_timeout(parts.config.limits.request_head)
+        .client_disconnect_timeout(LINGER)
+        .max_connections(parts.config.limits.federation_connections)
+        .shutdown_timeout(DRAIN_SECONDS)
+        .disable_signals();
+    let bound = match &parts.config.api.tls {
+        None => server.listen(socket),
+        Some(files) => server.listen_rustls_0_23(socket, api_tls(files)?),
+    };
+    bound.map(HttpServer::run).map_err(|error| cannot("api", error))
+}
+
+fn federation(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
+    let services = parts.federation();
+    let metrics = Arc::clone(&parts.metrics);
+    let versions = if parts.config.federation.tls12 { TlsVersions::From12 } else { TlsVersions::Only13 };
+    let tls = tls::federation_server_config(&parts.pki.gate, &parts.pki.identity, versions);
+    let on_connect = on_connect(parts.pki.arc.clone(), parts.pki.ca.root(), Arc::clone(&parts.clock));
+    let limits = &parts.config.limits;
+    HttpServer::new(move || {
+        let metrics = Arc::clone(&metrics);
+        App::new()
+            .wrap(from_fn(http::identify))
+            .wrap(from_fn(move |request, next| metrics::measure(Arc::clone(&metrics), "federation", request, next)))
+            .configure(federation_api::configure(services.clone()))
+    })
+    .on_connect(on_connect)
+    .keep_alive(limits.keep_alive)
+    .client_request_timeout(limits.request_head)
+    .client_disconnect_timeout(LINGER)
+    .tls_handshake_timeout(limits.tls_handshake)
+    .max_connection_rate(limits.handshakes)
+    .max_connections(limits.federation_connections)
+    .shutdown_timeout(DRAIN_SECONDS)
+    .disable_signals()
+    .listen_rustls_0_23(socket, tls)
+    .map(HttpServer::run)
+    .map_err(|error| cannot("federation", error))
+}
+
+/// TLS of the API from the operator's own files.
+fn api_tls(files: &TlsFiles) -> Result<rustls::ServerConfig, BootError> {
+    const STEP: &str = "api.tls";
+    let remedy = "give a PEM chain, leaf first, and its PEM key, both readable for this user";
+    let chain = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| BootError::new(STEP, error, remedy))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| BootError::new(STEP, error, remedy))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| BootError::new(STEP, error, remedy))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn cannot(listener: &'static str, error: std::io::Error) -> BootError {
+    BootError::new("listeners", error, format!("the {listener} listener cannot be served; report this as a defect"))
+}

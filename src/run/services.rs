@@ -1,0 +1,88 @@
+//! What each door's handlers work with.
+
+use std::sync::Arc;
+
+use actix_web::web::Data;
+
+use super::node::Parts;
+use crate::peer_http::{EnrollmentClient, PeerLimits};
+use crate::postgres::audit::AuditStore;
+use crate::postgres::enrollment::Enrollments;
+use crate::postgres::grants::Grants;
+use crate::postgres::links::Links;
+use crate::postgres::people::People;
+use crate::postgres::rows::PgLocalRows;
+use crate::postgres::sessions::Sessions;
+use crate::{admin_api, federation_api, health, session_api};
+
+impl Parts {
+    pub(super) fn sessions(&self) -> Data<session_api::Services> {
+        let pool = self.database.sessions();
+        Data::new(session_api::Services {
+            site: self.config.site.clone(),
+            catalog: Arc::clone(&self.catalog),
+            sessions: Sessions::new(pool.clone()),
+            people: People::new(pool),
+            fan_out: self.fan_out.clone(),
+            registry: self.registry.clone(),
+            cursor_key: self.master.mac_key("session cursor"),
+            limits: self.config.limits.clone(),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    pub(super) fn admins(&self) -> Data<admin_api::Services> {
+        let pool = self.database.sessions();
+        let rows = PgLocalRows::new(pool.clone(), Arc::clone(&self.tables), self.canceller.clone());
+        Data::new(admin_api::Services {
+            site: self.config.site.clone(),
+            enroll_url: self.enrollment_url.clone(),
+            federation_url: self.federation_url.clone(),
+            sessions: Sessions::new(pool.clone()),
+            people: People::new(pool.clone()),
+            grants: Grants::new(pool.clone()),
+            enrollments: Enrollments::new(pool.clone()),
+            links: Links::new(pool.clone()),
+            audit: AuditStore::new(pool),
+            grant_cache: self.grants.clone(),
+            registry: self.registry.clone(),
+            catalog: Arc::clone(&self.catalog),
+            rows: Arc::new(rows),
+            authority: Arc::clone(&self.pki.ca),
+            enrollment_client: EnrollmentClient::new(Arc::clone(&self.clock), PeerLimits::from(&self.config.limits)),
+            sealer: self.master.sealer(),
+            clock: Arc::clone(&self.clock),
+            limits: self.config.limits.clone(),
+        })
+    }
+
+    pub(super) fn federation(&self) -> Data<federation_api::Services> {
+        let pool = self.database.pools.peers.clone();
+        let rows = PgLocalRows::new(pool, Arc::clone(&self.tables), self.canceller.clone());
+        Data::new(federation_api::Services {
+            site: self.config.site.clone(),
+            evaluator: self.evaluator.clone(),
+            catalog: Arc::clone(&self.catalog),
+            rows: Arc::new(rows),
+            audit: self.audit.clone(),
+            audit_mode: self.config.audit,
+            admission: federation_api::Admission::new(),
+            cursor_key: self.master.mac_key("peer cursor"),
+            query_hash_key: self.master.mac_key("query hash"),
+            clock: Arc::clone(&self.clock),
+            metrics: Arc::clone(&self.metrics),
+            limits: (&self.config.limits).into(),
+        })
+    }
+
+    pub(super) fn probes(&self) -> Data<health::Services> {
+        Data::new(health::Services {
+            metrics: Arc::clone(&self.metrics),
+            database: self.database.sessions(),
+            evaluator: self.evaluator.clone(),
+            gate: self.pki.gate.clone(),
+            registry: self.registry.clone(),
+            clock: Arc::clone(&self.clock),
+        })
+    }
+}

@@ -1,0 +1,91 @@
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+/// A client of one node's `api` listener with one bearer token.
+#[derive(Clone)]
+pub(crate) struct Api {
+    base: String,
+    token: Option<String>,
+    http: reqwest::Client,
+}
+
+/// What came back. `bytes` is the body as it was sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    /// The body, if the answer has this status; else the test fails and shows the body.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text());
+        self.json
+    }
+
+    /// `error.code` of an answer with this status.
+    #[track_caller]
+    pub(crate) fn error(self, status: u16) -> (String, String) {
+        let json = self.expect(status);
+        let text = |key: &str| json["error"][key].as_str().unwrap_or_default().to_owned();
+        assert!(!text("request_id").is_empty(), "an error names its request: {json}");
+        (text("code"), text("message"))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+impl Api {
+    pub(crate) fn new(base: &str, token: Option<&str>) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().expect("a plain client");
+        Self { base: base.to_owned(), token: token.map(str::to_owned), http }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, Some(body.to_string())).await
+    }
+
+    pub(crate) async fn post_text(&self, path: &str, body: impl Into<String>) -> Answer {
+        self.send(Method::POST, path, Some(body.into())).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PATCH, path, Some(body.to_string())).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn query(&self, body: Value) -> Answer {
+        self.post("/api/v1/query", body).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        answer(request.send().await.expect("the api listener answers")).await
+    }
+}
+
+/// Reads an answer whole.
+pub(crate) async fn answer(response: reqwest::Response) -> Answer {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let bytes = response.bytes().await.expect("a whole body").to_vec();
+    let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Answer { status, headers, bytes, json }
+}

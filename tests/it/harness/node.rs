@@ -1,0 +1,239 @@
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use mosaic::postgres::testing::TestDatabase;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::api::Api;
+use super::wait::PATIENCE;
+
+/// One node as a process of its own, tier `standalone`, with a database of its own. Dropping it kills the process.
+pub(crate) struct Node {
+    pub(crate) site: String,
+    database: Option<TestDatabase>,
+    directory: TempDir,
+    process: Option<Child>,
+    ready: Value,
+    admin_token: String,
+}
+
+/// The built binary.
+pub(crate) fn mosaic() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mosaic"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+impl Node {
+    /// Starts a node whose configuration is the usual one.
+    pub(crate) async fn start(site: &str) -> Self {
+        Self::start_with(site, "").await
+    }
+
+    /// Starts a node with more configuration behind the usual one.
+    pub(crate) async fn start_with(site: &str, more: &str) -> Self {
+        let database = TestDatabase::empty().await;
+        let url = database.url().clone();
+        Self::on_database(site, more, Some(database), &url).await
+    }
+
+    /// Starts a node on the database of `url`: a cluster of the test's own, to stop and freeze, or another node's, as its replica.
+    pub(crate) async fn on_url(site: &str, url: &SecretString) -> Self {
+        Self::on_database(site, "", None, url).await
+    }
+
+    async fn on_database(site: &str, more: &str, database: Option<TestDatabase>, url: &SecretString) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the node");
+        let config = format!(
+            "site = \"{site}\"\ntier = \"standalone\"\nstate_dir = \"{state}\"\n\n\
+             [api]\nlisten = \"127.0.0.1:0\"\n\n[federation]\nlisten = \"127.0.0.1:0\"\n\n\
+             [enrollment]\nlisten = \"127.0.0.1:0\"\n\n[postgres]\nurl = \"{url}\"\n\n{more}",
+            state = directory.path().join("state").display(),
+            url = url.expose_secret(),
+        );
+        std::fs::write(directory.path().join("mosaic.toml"), config).expect("the configuration is written");
+        let mut node = Self {
+            site: site.to_owned(),
+            database,
+            directory,
+            process: None,
+            ready: Value::Null,
+            admin_token: String::new(),
+        };
+        let init = node.cli(&["gateway", "init"]);
+        assert!(init.status.success(), "gateway init: {}", String::from_utf8_lossy(&init.stderr));
+        node.admin_token =
+            std::fs::read_to_string(node.state().join("admin.token")).expect("the first admin token").trim().to_owned();
+        node.serve();
+        node
+    }
+
+    /// Starts the process and waits until it says that it is ready.
+    pub(crate) fn serve(&mut self) {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
+        let mut process = mosaic()
+            .args(["--config".as_ref(), self.config_file().as_os_str()])
+            .args(["--json", "gateway", "serve"])
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the node starts");
+        let output = BufReader::new(process.stdout.take().expect("the node's output"));
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let _unheard_once_ready = tell.send(line);
+            }
+        });
+        let line =
+            told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the node did not get ready:\n{}", self.log()));
+        self.ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a ready line: {line}\n{}", self.log()));
+        self.process = Some(process);
+    }
+
+    /// Ends the process without warning, as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().expect("the node is killed");
+            process.wait().expect("the node is gone");
+        }
+    }
+
+    /// Asks the process to stop, and waits for its exit.
+    pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
+        let mut process = self.process.take().expect("a running node");
+        signal(&process, "TERM");
+        process.wait().expect("the node is gone")
+    }
+
+    /// Freezes the process: it accepts nothing and answers nothing, but its sockets stay.
+    pub(crate) fn freeze(&self) {
+        signal(self.process.as_ref().expect("a running node"), "STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        signal(self.process.as_ref().expect("a running node"), "CONT");
+    }
+
+    /// The node's database in the cluster of this test run.
+    pub(crate) fn database(&self) -> &TestDatabase {
+        self.database.as_ref().expect("a node on the shared cluster")
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.directory.path().join("mosaic.toml")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    /// What the process has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// `http://127.0.0.1:…` of the `api` listener.
+    pub(crate) fn api_url(&self) -> String {
+        format!("http://{}", self.address("api"))
+    }
+
+    /// The bound address of a listener: `api`, `federation`, `enrollment`.
+    pub(crate) fn address(&self, listener: &str) -> String {
+        self.ready[listener].as_str().unwrap_or_else(|| panic!("no {listener} in {}", self.ready)).to_owned()
+    }
+
+    pub(crate) fn anonymous(&self) -> Api {
+        Api::new(&self.api_url(), None)
+    }
+
+    pub(crate) fn admin(&self) -> Api {
+        Api::new(&self.api_url(), Some(&self.admin_token))
+    }
+
+    pub(crate) fn with_token(&self, token: &str) -> Api {
+        Api::new(&self.api_url(), Some(token))
+    }
+
+    /// Runs a command of this node's CLI to its end.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> std::process::Output {
+        mosaic()
+            .arg("--config")
+            .arg(self.config_file())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the command runs")
+    }
+
+    /// Adds a user; its id.
+    pub(crate) async fn user(&self, name: &str) -> String {
+        let user = self.admin().post("/api/admin/v1/users", json!({ "name": name })).await.expect(201);
+        id(&user)
+    }
+
+    /// Adds a team with members; its id.
+    pub(crate) async fn team(&self, name: &str, members: &[&str]) -> String {
+        let team = id(&self.admin().post("/api/admin/v1/teams", json!({ "name": name })).await.expect(201));
+        for member in members {
+            self.join(&team, member).await;
+        }
+        team
+    }
+
+    /// Adds a member to a team.
+    pub(crate) async fn join(&self, team: &str, user: &str) {
+        let answer = self.admin().post(&format!("/api/admin/v1/teams/{team}/members"), json!({ "user": user })).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+    }
+
+    /// A client with a new session token of this user.
+    pub(crate) async fn session(&self, user: &str) -> Api {
+        let created =
+            self.admin().post("/api/admin/v1/tokens", json!({ "kind": "session", "user": user })).await.expect(201);
+        self.with_token(created["token"].as_str().expect("the token, shown once"))
+    }
+
+    /// Adds rows for a user, as its session does.
+    pub(crate) async fn import(&self, session: &Api, resource: &str, rows: &[Value]) {
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let answer = session.post_text(&format!("/api/v1/data/{resource}:import"), lines).await;
+        assert!(answer.status.is_success(), "{}: {}", self.site, answer.text());
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- log of {}:\n{}", self.site, self.log());
+        }
+        if let Some(process) = &mut self.process {
+            let _already_gone = process.kill();
+            let _already_gone = process.wait();
+        }
+    }
+}
+
+/// `id` of a document.
+#[track_caller]
+pub(crate) fn id(document: &Value) -> String {
+    document["id"].as_str().unwrap_or_else(|| panic!("no id in {document}")).to_owned()
+}
+
+fn signal(process: &Child, name: &str) {
+    let status =
+        Command::new("kill").args([&format!("-{name}"), &process.id().to_string()]).status().expect("kill runs");
+    assert!(status.success(), "kill -{name}");
+}
