@@ -10,13 +10,17 @@ use mosaic_actors::domain::catalog::Catalog;
 use mosaic_actors::domain::identity::SiteName;
 use mosaic_actors::fan_out::FanOutHandle;
 use mosaic_actors::peer_registry::PeerRegistryHandle;
+use tokio::time::Instant;
 
 use crate::config::Limits;
+use crate::http::no_such_path;
 use crate::postgres::people::People;
+use crate::postgres::row_writer::RowWriter;
 use crate::postgres::sessions::Sessions;
 use crate::secrets::MacKey;
 use crate::telemetry::metrics::Metrics;
 
+pub mod data;
 pub mod query;
 pub mod status;
 pub mod whoami;
@@ -26,12 +30,16 @@ mod explain;
 mod question;
 mod trace;
 
+/// Where the session API lives.
+pub const BASE_PATH: &str = "/api/v1";
+
 /// What the endpoints need. `run.rs` builds one per node.
 pub struct Services {
     pub site: SiteName,
     pub catalog: Arc<Catalog>,
     pub sessions: Sessions,
     pub people: People,
+    pub rows: RowWriter,
     pub fan_out: FanOutHandle,
     pub registry: PeerRegistryHandle,
     /// `MasterSecret::mac_key("session cursor")`.
@@ -40,15 +48,29 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
 }
 
+impl Services {
+    /// When a write of one row is given up.
+    fn write_deadline(&self) -> Instant {
+        Instant::now() + self.limits.request_deadline
+    }
+}
+
 /// Adds the session API to an app that is wrapped in `http::identify`.
 pub fn configure(services: Data<Services>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
+        let row = web::resource("/data/{resource}/{id}")
+            .route(web::patch().to(data::update::update))
+            .route(web::delete().to(data::delete::delete));
         config.service(
-            web::scope("/api/v1")
+            web::scope(BASE_PATH)
                 .app_data(services)
-                .route("/query", web::post().to(query::query))
-                .route("/status", web::get().to(status::status))
-                .route("/whoami", web::get().to(whoami::whoami)),
+                .service(web::resource("/query").route(web::post().to(query::query)))
+                .service(web::resource("/status").route(web::get().to(status::status)))
+                .service(web::resource("/whoami").route(web::get().to(whoami::whoami)))
+                .service(web::resource("/data/{resource}:import").route(web::post().to(data::import::import)))
+                .service(web::resource("/data/{resource}").route(web::post().to(data::insert::insert)))
+                .service(row)
+                .default_service(web::to(no_such_path)),
         );
     }
 }

@@ -183,6 +183,7 @@ limits! {
             "one import: it is read whole before anything is written, so this much memory each";
         import_rows: count = 100_000 in 1..=10_000_000, "import_rows", "rows of one import: minutes, not hours";
         import_batch: slots = 500 in 1..=10_000, "import_batch", "rows written together: the round trip stops mattering";
+        import_total: ms = 300_000 in 1_000..=3_600_000, "import_total_ms", "reading and writing of one import; 64 MiB over a slow line";
         import_idle: ms = 10_000 in 100..=300_000, "import_idle_ms", "a sender that pauses longer is gone";
     }
     "Filters and cursors" {

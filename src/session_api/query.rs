@@ -21,7 +21,7 @@ use crate::wire::session_v1::{AnswerError, AnswerParts, Bounds, QueryRequest, pa
     path = "/api/v1/query",
     tag = "session",
     request_body = crate::wire::session_v1::QueryBody,
-    security(("session" = [])),
+    security(("session_token" = [])),
     responses(
         (status = 200, description = "Rows, and an account of every requested source", body = crate::wire::session_v1::AnswerBody),
         (status = 400, description = "A field is wrong, or a source unknown", body = crate::http::error::ErrorBody),

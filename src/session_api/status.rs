@@ -18,7 +18,7 @@ use crate::wire::session_v1::{LinkBody, LinkFaultBody, StatusBody};
     get,
     path = "/api/v1/status",
     tag = "session",
-    security(("session" = [])),
+    security(("session_token" = [])),
     responses(
         (status = 200, description = "One entry per link", body = StatusBody),
         (status = 401, description = "No valid session token", body = crate::http::error::ErrorBody),

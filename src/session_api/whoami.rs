@@ -16,7 +16,7 @@ use crate::wire::session_v1::{NamedBody, WhoamiBody};
     get,
     path = "/api/v1/whoami",
     tag = "session",
-    security(("session" = [])),
+    security(("session_token" = [])),
     responses(
         (status = 200, description = "User and teams", body = WhoamiBody),
         (status = 401, description = "No valid session token", body = crate::http::error::ErrorBody),

@@ -67,8 +67,9 @@ pub struct LinkFaultBody {
     pub stage: String,
 }
 
-/// The answer to a write of one row.
+/// `POST /api/v1/data/{resource}:import`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct WrittenBody {
-    pub id: String,
+pub struct ImportedBody {
+    /// Rows written: all lines.
+    pub rows: u64,
 }
