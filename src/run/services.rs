@@ -11,6 +11,7 @@ use crate::postgres::enrollment::Enrollments;
 use crate::postgres::grants::Grants;
 use crate::postgres::links::Links;
 use crate::postgres::people::People;
+use crate::postgres::row_writer::{ImportLimits, RowWriter};
 use crate::postgres::rows::PgLocalRows;
 use crate::postgres::sessions::Sessions;
 use crate::{admin_api, federation_api, health, session_api};
@@ -22,7 +23,13 @@ impl Parts {
             site: self.config.site.clone(),
             catalog: Arc::clone(&self.catalog),
             sessions: Sessions::new(pool.clone()),
-            people: People::new(pool),
+            people: People::new(pool.clone()),
+            rows: RowWriter::new(
+                pool,
+                Arc::clone(&self.tables),
+                self.canceller.clone(),
+                ImportLimits::from(&self.config.limits),
+            ),
             fan_out: self.fan_out.clone(),
             registry: self.registry.clone(),
             cursor_key: self.master.mac_key("session cursor"),
