@@ -19,7 +19,7 @@ use crate::config::{Config, TlsFiles};
 use crate::telemetry::metrics;
 use crate::tls::peer_connection::on_connect;
 use crate::tls::{self, TlsVersions};
-use crate::{admin_api, federation_api, health, http, session_api};
+use crate::{admin_api, enrollment_api, federation_api, health, http, session_api};
 
 /// Requests under way at a stop may take this long; longer than any deadline that is usual, shorter than a supervisor's patience.
 const DRAIN_SECONDS: u64 = 10;
@@ -75,7 +75,11 @@ pub(super) struct Doors {
 impl Doors {
     /// Opens all three; the API last, because whoever sees it ready may use everything.
     pub(super) fn open(parts: &Parts, sockets: Sockets) -> Result<Self, BootError> {
-        let servers = [("federation", federation(parts, sockets.federation)?), ("api", api(parts, sockets.api)?)];
+        let servers = [
+            ("federation", federation(parts, sockets.federation)?),
+            ("enrollment", enrollment(parts, sockets.enrollment)?),
+            ("api", api(parts, sockets.api)?),
+        ];
         Ok(Self { handles: servers.into_iter().map(|(name, server)| serve(name, server)).collect() })
     }
 
@@ -148,6 +152,33 @@ fn federation(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     .listen_rustls_0_23(socket, tls)
     .map(HttpServer::run)
     .map_err(|error| cannot("federation", error))
+}
+
+fn enrollment(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
+    let services = parts.enrollment();
+    let metrics = Arc::clone(&parts.metrics);
+    let versions = if parts.config.federation.tls12 { TlsVersions::From12 } else { TlsVersions::Only13 };
+    let tls = tls::enrollment_server_config(&parts.pki.identity, versions);
+    let limits = &parts.config.limits;
+    HttpServer::new(move || {
+        let metrics = Arc::clone(&metrics);
+        App::new()
+            .wrap(from_fn(http::identify))
+            .wrap(from_fn(move |request, next| metrics::measure(Arc::clone(&metrics), "enrollment", request, next)))
+            .configure(enrollment_api::configure(services.clone()))
+    })
+    .workers(1)
+    .keep_alive(limits.keep_alive)
+    .client_request_timeout(limits.request_head)
+    .client_disconnect_timeout(LINGER)
+    .tls_handshake_timeout(limits.tls_handshake)
+    .max_connection_rate(limits.handshakes)
+    .max_connections(limits.enroll_connections)
+    .shutdown_timeout(DRAIN_SECONDS)
+    .disable_signals()
+    .listen_rustls_0_23(socket, tls)
+    .map(HttpServer::run)
+    .map_err(|error| cannot("enrollment", error))
 }
 
 /// TLS of the API from the operator's own files.

@@ -14,7 +14,7 @@ use crate::postgres::people::People;
 use crate::postgres::row_writer::{ImportLimits, RowWriter};
 use crate::postgres::rows::PgLocalRows;
 use crate::postgres::sessions::Sessions;
-use crate::{admin_api, federation_api, health, session_api};
+use crate::{admin_api, enrollment_api, federation_api, health, session_api};
 
 impl Parts {
     pub(super) fn sessions(&self) -> Data<session_api::Services> {
@@ -78,6 +78,24 @@ impl Parts {
             query_hash_key: self.master.mac_key("query hash"),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
+            limits: (&self.config.limits).into(),
+        })
+    }
+
+    pub(super) fn enrollment(&self) -> Data<enrollment_api::Services> {
+        Data::new(enrollment_api::Services {
+            site: self.config.site.clone(),
+            enrollments: Enrollments::new(self.database.sessions()),
+            ca: Arc::clone(&self.pki.ca),
+            arc: self.pki.arc.clone(),
+            gate: self.pki.gate.clone(),
+            grants: self.grants.clone(),
+            audit: self.audit.clone(),
+            clock: Arc::clone(&self.clock),
+            failures: enrollment_api::Failures::new(
+                self.config.limits.enroll_failures,
+                self.config.limits.enroll_addresses,
+            ),
             limits: (&self.config.limits).into(),
         })
     }

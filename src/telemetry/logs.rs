@@ -63,7 +63,8 @@ mod tests {
         let sink = std::sync::Arc::clone(&lines);
         let writer = move || Sink(std::sync::Arc::clone(&sink));
         let filter = EnvFilter::builder().parse(filter).unwrap().and(filter_fn(is_harmless));
-        let layer = tracing_subscriber::fmt::layer().with_writer(writer).without_time().with_ansi(false).with_filter(filter);
+        let layer =
+            tracing_subscriber::fmt::layer().with_writer(writer).without_time().with_ansi(false).with_filter(filter);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::trace!(target: "tokio_postgres::query", "bound values");
             tracing::info!(target: "tokio_postgres", "connected");
