@@ -65,6 +65,8 @@ CREATE TABLE admin_tokens (
 
 -- ---------------------------------------------------------------------------------------------------------------- rows
 
+-- One index per kind of range that a page reads: rows of an owner, of a team, and of an owner without a team.
+
 CREATE TABLE tasks (
     id         uuid PRIMARY KEY,
     owner_id   uuid NOT NULL REFERENCES users (id),
@@ -79,6 +81,7 @@ CREATE TABLE tasks (
 );
 CREATE INDEX tasks_by_owner ON tasks (owner_id, created_at DESC, id DESC);
 CREATE INDEX tasks_by_team ON tasks (team_id, created_at DESC, id DESC);
+CREATE INDEX tasks_personal ON tasks (owner_id, created_at DESC, id DESC) WHERE team_id IS NULL;
 
 CREATE TABLE notes (
     id         uuid PRIMARY KEY,
@@ -92,6 +95,7 @@ CREATE TABLE notes (
 );
 CREATE INDEX notes_by_owner ON notes (owner_id, created_at DESC, id DESC);
 CREATE INDEX notes_by_team ON notes (team_id, created_at DESC, id DESC);
+CREATE INDEX notes_personal ON notes (owner_id, created_at DESC, id DESC) WHERE team_id IS NULL;
 
 CREATE TABLE memory (
     id         uuid PRIMARY KEY,
@@ -105,6 +109,7 @@ CREATE TABLE memory (
 );
 CREATE INDEX memory_by_owner ON memory (owner_id, created_at DESC, id DESC);
 CREATE INDEX memory_by_team ON memory (team_id, created_at DESC, id DESC);
+CREATE INDEX memory_personal ON memory (owner_id, created_at DESC, id DESC) WHERE team_id IS NULL;
 
 -- Sensitive: no grant can open these two.
 CREATE TABLE credentials (
@@ -119,6 +124,7 @@ CREATE TABLE credentials (
 );
 CREATE INDEX credentials_by_owner ON credentials (owner_id, created_at DESC, id DESC);
 CREATE INDEX credentials_by_team ON credentials (team_id, created_at DESC, id DESC);
+CREATE INDEX credentials_personal ON credentials (owner_id, created_at DESC, id DESC) WHERE team_id IS NULL;
 
 CREATE TABLE api_keys (
     id         uuid PRIMARY KEY,
@@ -131,6 +137,7 @@ CREATE TABLE api_keys (
 );
 CREATE INDEX api_keys_by_owner ON api_keys (owner_id, created_at DESC, id DESC);
 CREATE INDEX api_keys_by_team ON api_keys (team_id, created_at DESC, id DESC);
+CREATE INDEX api_keys_personal ON api_keys (owner_id, created_at DESC, id DESC) WHERE team_id IS NULL;
 
 -- --------------------------------------------------------------------------------------------- federation, owner side
 

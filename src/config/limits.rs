@@ -187,6 +187,8 @@ limits! {
         import_idle: ms = 10_000 in 100..=300_000, "import_idle_ms", "a sender that pauses longer is gone";
     }
     "Filters and cursors" {
+        page: bytes = 3_670_016 in 65_536..=67_108_864, "page_bytes",
+            "a page with more ends early and says so: below what an asking site reads of one answer, 4 MiB";
         filter: bytes = 8_192 in 256..=65_536, "filter_bytes", "where, as canonical JSON; it is also sent to every peer";
         filter_conditions: slots = 16 in 1..=100, "filter_conditions", "comparisons of one where; each is a bound parameter";
         filter_values: slots = 100 in 1..=1_000, "filter_values", "values of one in: [...]";

@@ -23,6 +23,7 @@ use super::catalog::{TableCatalog, TableMap};
 use super::pool::sql_fault;
 use super::read_sql::{ReadSql, TenantShape, get_sql, list_sql};
 use super::row_json::{FormChanged, PageWriter};
+use crate::config::Limits;
 
 pub(crate) mod lease;
 pub(crate) mod parameters;
@@ -34,22 +35,25 @@ pub use lease::QueryCanceller;
 use lease::{Connections, Lease};
 use parameters::{Parameters, Values};
 
-/// Largest page, in bytes: below the 4 MiB that an asking site reads of one answer, with room for what is around the rows.
-/// A page that would be larger ends early and says that there is more.
-pub const PAGE_BYTES_MAX: usize = 3_584 * 1_024;
-
 /// This site's rows in Postgres.
 #[derive(Clone)]
 pub struct PgLocalRows {
     connections: Connections,
     catalog: Arc<TableCatalog>,
+    page_bytes: usize,
 }
 
 impl PgLocalRows {
     /// Reads by way of `pool`: sessions and peers have one each, and so an adapter each.
     #[must_use]
     pub fn new(pool: Pool, catalog: Arc<TableCatalog>, canceller: QueryCanceller) -> Self {
-        Self { connections: Connections::new(pool, canceller), catalog }
+        Self { connections: Connections::new(pool, canceller), catalog, page_bytes: Limits::default().page }
+    }
+
+    /// A page that grows beyond this ([`Limits::page`]) ends early, with at least one row.
+    #[must_use]
+    pub fn with_page_bytes(self, page_bytes: usize) -> Self {
+        Self { page_bytes, ..self }
     }
 
     async fn list(self, tenant: Tenant, right: ReadRight, query: ListRows, deadline: Instant) -> Result<Page, Fault> {
@@ -75,7 +79,7 @@ impl PgLocalRows {
         let Some(parameters) = values.parameters(&sql)? else {
             return Err(Fault::invalid("cursor: is not one of this resource; start again without a cursor"));
         };
-        self.read(&Read { table, sql: &sql, parameters: &parameters, limit }, deadline).await
+        self.read(&Read { table, sql: &sql, parameters: &parameters, limit, bytes: self.page_bytes }, deadline).await
     }
 
     async fn get(self, tenant: Tenant, right: ReadRight, id: RowId, deadline: Instant) -> Result<Page, Fault> {
@@ -89,7 +93,7 @@ impl PgLocalRows {
         let values = Values { table, tenant, filter: &Filter::default(), after: None, id: Some(id), rows: 1 };
         // An id that the table's type cannot hold is an id of no row.
         let Some(parameters) = values.parameters(&sql)? else { return Ok(Page::default()) };
-        self.read(&Read { table, sql: &sql, parameters: &parameters, limit: 1 }, deadline).await
+        self.read(&Read { table, sql: &sql, parameters: &parameters, limit: 1, bytes: self.page_bytes }, deadline).await
     }
 
     fn table(&self, right: &ReadRight) -> Result<&TableMap, Fault> {
@@ -166,6 +170,7 @@ struct Read<'a> {
     sql: &'a ReadSql,
     parameters: &'a Parameters,
     limit: u32,
+    bytes: usize,
 }
 
 enum Flight {
@@ -192,9 +197,13 @@ impl From<Error> for FlightError {
     }
 }
 
+/// A plan that is made without knowing the values takes a filter by time for a handful of rows, and would collect and sort
+/// them all; the indexes have them in order. Compiling a statement that returns a page never pays.
+const PLANNING: &str = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+
 async fn one_flight(client: &ClientWrapper, read: &Read<'_>, deadline: Instant) -> Result<Flight, FlightError> {
     let statement = prepared(client, &read.sql.text).await?;
-    let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", millis_until(deadline));
+    let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}; {PLANNING}", millis_until(deadline));
     // `try_join3` polls in this order, and the first poll of each sends it.
     let flight = try_join3(
         client.batch_execute(&begin).map(Ok),
@@ -232,7 +241,7 @@ async fn collect(
                 if let Err(error) = page.push(&row) {
                     return Ok(Err(FlightError::Form(error)));
                 }
-                if page.bytes() > PAGE_BYTES_MAX && page.rows() > 1 {
+                if page.bytes() > read.bytes && page.rows() > 1 {
                     page.pop();
                     return Err(page.finish(true));
                 }

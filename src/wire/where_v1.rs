@@ -12,38 +12,68 @@ use time::macros::{date, format_description};
 use time::{Date, OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
+use crate::config::Limits;
+
 mod canonical;
 pub mod members;
 
 #[cfg(test)]
 mod tests;
 
-pub use canonical::canonical_where;
+pub use canonical::{canonical_where, canonical_where_within};
 use members::{Members, MembersError};
 
-/// Most comparisons in one filter: more is no question that a person asks, and each one costs the database.
-pub const CONDITIONS_MAX: usize = 16;
-/// Most values of one `in`.
-pub const IN_VALUES_MAX: usize = 100;
-/// Longest text to compare with, in characters.
-pub const TEXT_CHARS_MAX: usize = 1_000;
-/// Largest `where`, in bytes of its canonical form.
-pub const WHERE_BYTES_MAX: usize = 8 * 1024;
+/// How large a filter may be; each bound is explained where it is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WhereLimits {
+    /// Of the canonical form.
+    pub bytes: usize,
+    /// Comparisons.
+    pub conditions: usize,
+    /// Values of one `in`.
+    pub values: usize,
+    /// Characters of one text.
+    pub text_chars: usize,
+}
+
+impl From<&Limits> for WhereLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            bytes: limits.filter,
+            conditions: limits.filter_conditions,
+            values: limits.filter_values,
+            text_chars: limits.filter_text,
+        }
+    }
+}
+
+impl Default for WhereLimits {
+    fn default() -> Self {
+        Self::from(&Limits::default())
+    }
+}
+
 /// Deepest nesting of a `where`: the object, the operators of a field, the list of `in`.
 pub const WHERE_DEPTH_MAX: usize = 3;
 
-/// Parses a `where` against the resource it filters. A refusal (400) names the field and what would be right.
+/// Parses a `where` against the resource it filters, within the default limits. A refusal (400) names the field and what
+/// would be right.
 pub fn parse_where(raw: &RawValue, resource: &Resource) -> Result<Filter, Fault> {
-    if raw.get().len() > WHERE_BYTES_MAX {
-        return Err(Fault::invalid(format!("where: is larger than {WHERE_BYTES_MAX} bytes")));
+    parse_where_within(raw, resource, &WhereLimits::default())
+}
+
+/// [`parse_where`] within limits of the configuration.
+pub fn parse_where_within(raw: &RawValue, resource: &Resource, limits: &WhereLimits) -> Result<Filter, Fault> {
+    if raw.get().len() > limits.bytes {
+        return Err(Fault::invalid(format!("where: is larger than {} bytes", limits.bytes)));
     }
     let fields = members(raw, "where")?;
     let mut conditions = Vec::with_capacity(fields.len());
     for (name, value) in &fields {
-        let field = field(name, resource)?;
-        conditions_of(&field, value, &mut conditions)?;
-        if conditions.len() > CONDITIONS_MAX {
-            return Err(Fault::invalid(format!("where: has more than {CONDITIONS_MAX} conditions")));
+        let (name, kind) = field(name, resource)?;
+        conditions_of(&Field { name, kind, limits }, value, &mut conditions)?;
+        if conditions.len() > limits.conditions {
+            return Err(Fault::invalid(format!("where: has more than {} conditions", limits.conditions)));
         }
     }
     conditions.sort_by(|a, b| (&a.field, a.operator).cmp(&(&b.field, b.operator)));
@@ -64,6 +94,7 @@ pub fn built_in_field(name: &str, resource: &Resource) -> Option<ColumnKind> {
 struct Field<'a> {
     name: &'a str,
     kind: ColumnKind,
+    limits: &'a WhereLimits,
 }
 
 impl Field<'_> {
@@ -72,12 +103,12 @@ impl Field<'_> {
     }
 }
 
-fn field<'a>(name: &'a str, resource: &Resource) -> Result<Field<'a>, Fault> {
+fn field<'a>(name: &'a str, resource: &Resource) -> Result<(&'a str, ColumnKind), Fault> {
     if let Some(kind) = built_in_field(name, resource) {
-        return Ok(Field { name, kind });
+        return Ok((name, kind));
     }
     match resource.columns.iter().find(|column| &*column.name == name) {
-        Some(column) if column.filterable => Ok(Field { name, kind: column.kind }),
+        Some(column) if column.filterable => Ok((name, column.kind)),
         Some(_) => Err(Fault::invalid(format!("where.{name}: this field cannot be filtered"))),
         None => Err(Fault::invalid(format!("where.{}: {} has no such field", shown(name), resource.name))),
     }
@@ -121,8 +152,9 @@ fn operator(field: &Field<'_>, name: &str) -> Result<Operator, Fault> {
 fn list(field: &Field<'_>, raw: &RawValue) -> Result<Vec<FilterValue>, Fault> {
     let items: Vec<&RawValue> =
         serde_json::from_str(raw.get()).map_err(|_| field.refuse("'in' takes a list of values"))?;
-    if items.len() > IN_VALUES_MAX {
-        return Err(field.refuse(format!("'in' has more than {IN_VALUES_MAX} values")));
+    let most = field.limits.values;
+    if items.len() > most {
+        return Err(field.refuse(format!("'in' has more than {most} values")));
     }
     items.into_iter().map(|item| value(field, item)).collect()
 }
@@ -141,8 +173,8 @@ fn value(field: &Field<'_>, raw: &RawValue) -> Result<FilterValue, Fault> {
         ColumnKind::Json | ColumnKind::TextList => return Err(field.refuse("this field cannot be filtered")),
     };
     match parsed {
-        Some(FilterValue::Text(text)) if text.chars().count() > TEXT_CHARS_MAX => {
-            Err(field.refuse(format!("is longer than {TEXT_CHARS_MAX} characters")))
+        Some(FilterValue::Text(text)) if text.chars().count() > field.limits.text_chars => {
+            Err(field.refuse(format!("is longer than {} characters", field.limits.text_chars)))
         }
         Some(value) => Ok(value),
         None => Err(field.refuse(format!("takes {}", expected(field.kind)))),

@@ -58,7 +58,10 @@ impl Notes {
     }
 
     fn problem(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
-        self.problems.push(self.note(problem, remedy));
+        let note = self.note(problem, remedy);
+        if !self.problems.contains(&note) {
+            self.problems.push(note);
+        }
     }
 
     fn warning(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {

@@ -33,7 +33,7 @@ impl Site {
         let declared: Vec<_> = built_in_resources().into_iter().chain(resources).collect();
         let catalog = Arc::new(load_catalog(&client, &declared).await.unwrap());
         let canceller = QueryCanceller::new(&database.database_url()).unwrap();
-        let rows = PgLocalRows::new(database.pool(), catalog, canceller);
+        let rows = PgLocalRows::new(database.pool(), catalog, canceller).with_page_bytes(PAGE_BYTES_MAX);
         Self { database, client, rows }
     }
 
@@ -84,6 +84,8 @@ impl Site {
 }
 
 use mosaic_actors::domain::query::Position;
+
+const PAGE_BYTES_MAX: usize = 3_670_016;
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)

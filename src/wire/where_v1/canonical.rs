@@ -7,11 +7,18 @@ use mosaic_actors::domain::fault::Fault;
 use serde_json::value::RawValue;
 
 use super::members::{self, MembersError};
-use super::{WHERE_BYTES_MAX, WHERE_DEPTH_MAX, shown};
+use super::{WHERE_DEPTH_MAX, WhereLimits, shown};
 
-/// The canonical bytes of a `where`. It needs no catalog, so that a resource which only peers know can be filtered too.
+/// The canonical bytes of a `where`, within the default limit. It needs no catalog, so that a resource which only peers know
+/// can be filtered too.
 pub fn canonical_where(raw: &RawValue) -> Result<Bytes, Fault> {
-    if raw.get().len() > WHERE_BYTES_MAX {
+    canonical_where_within(raw, &WhereLimits::default())
+}
+
+/// [`canonical_where`] within limits of the configuration.
+pub fn canonical_where_within(raw: &RawValue, limits: &WhereLimits) -> Result<Bytes, Fault> {
+    let too_large = || Fault::invalid(format!("where: is larger than {} bytes", limits.bytes));
+    if raw.get().len() > limits.bytes {
         return Err(too_large());
     }
     if !raw.get().starts_with('{') {
@@ -19,11 +26,7 @@ pub fn canonical_where(raw: &RawValue) -> Result<Bytes, Fault> {
     }
     let mut out = String::with_capacity(raw.get().len());
     write(raw.get(), WHERE_DEPTH_MAX, &mut out)?;
-    if out.len() > WHERE_BYTES_MAX { Err(too_large()) } else { Ok(Bytes::from(out)) }
-}
-
-fn too_large() -> Fault {
-    Fault::invalid(format!("where: is larger than {WHERE_BYTES_MAX} bytes"))
+    if out.len() > limits.bytes { Err(too_large()) } else { Ok(Bytes::from(out)) }
 }
 
 fn write(json: &str, depth: usize, out: &mut String) -> Result<(), Fault> {

@@ -5,6 +5,11 @@ use time::macros::{date, datetime};
 
 use super::*;
 
+const TEXT_CHARS_MAX: usize = 1_000;
+const IN_VALUES_MAX: usize = 100;
+const CONDITIONS_MAX: usize = 16;
+const WHERE_BYTES_MAX: usize = 8_192;
+
 fn resource() -> Resource {
     let column = |name: &str, kind, filterable| Column { name: name.into(), kind, filterable };
     Resource {
