@@ -31,7 +31,16 @@ struct Failure {
     by_asker: bool,
 }
 
-pub(super) async fn enroll(
+/// Redeems an invite for a client certificate.
+#[utoipa::path(post, path = "/api/federation/v1/enroll", tag = "enrollment",
+    request_body = crate::wire::federation_v1::EnrollRequest,
+    responses((status = 200, body = crate::wire::federation_v1::EnrollAnswer),
+        (status = 404, description = "No such token"),
+        (status = 409, description = "Somebody else redeems it, or the key is on record"),
+        (status = 410, description = "The token was used or has expired, or the grant is not pending"),
+        (status = 429, description = "Too many failures from this address")),
+    security(("enrollment_token" = [])))]
+pub(crate) async fn enroll(
     services: web::Data<Services>,
     request: HttpRequest,
     payload: web::Payload,

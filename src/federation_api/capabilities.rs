@@ -14,7 +14,14 @@ use super::{SUPPORTED_VERBS, Services};
 use crate::http::{ApiError, json_bytes};
 use crate::wire::federation_v1::{CapabilitiesAnswer, PROTOCOL};
 
-pub(super) async fn capabilities(
+/// What the grant of the presented certificate covers. An active grant suffices.
+#[utoipa::path(get, path = "/api/federation/v1/capabilities", tag = "federation",
+    responses((status = 200, body = crate::wire::federation_v1::CapabilitiesAnswer),
+        (status = 401, description = "The certificate is not one of a grant"),
+        (status = 403, description = "The grant does not count (any more); `reason` where the holder may know"),
+        (status = 429, description = "Over the grant's limits")),
+    security(("client_certificate" = [])))]
+pub(crate) async fn capabilities(
     services: web::Data<Services>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {

@@ -15,7 +15,16 @@ use super::inbound::{Inbound, right_of};
 use crate::http::{ApiError, json_bytes, parse_json, path_text};
 use crate::wire::federation_v1::GetRequest;
 
-pub(super) async fn get(
+/// One row, within the grant's scope and its subject's rights.
+#[utoipa::path(post, path = "/api/federation/v1/get/{resource}/{id}", tag = "federation",
+    request_body = GetRequest, params(("resource" = String, Path), ("id" = String, Path)),
+    responses((status = 200, description = "`{\"item\":{…}}`", body = Object),
+        (status = 401, description = "The certificate is not one of a grant"),
+        (status = 403, description = "The grant does not count, or does not cover the resource"),
+        (status = 404, description = "No such row, or none that may be seen: the same bytes"),
+        (status = 429, description = "Over the grant's limits")),
+    security(("client_certificate" = [])))]
+pub(crate) async fn get(
     services: web::Data<Services>,
     request: HttpRequest,
     payload: web::Payload,

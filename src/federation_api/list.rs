@@ -20,7 +20,16 @@ use crate::wire::cursor_v1::{PeerCursorBinding, decode_peer_cursor, encode_peer_
 use crate::wire::federation_v1::{LIST_ANSWER_HEAD, ListRequest, list_answer_tail};
 use crate::wire::where_v1::{canonical_where, parse_where};
 
-pub(super) async fn list(
+/// Rows of one resource, newest first, within the grant's scope and its subject's rights.
+#[utoipa::path(post, path = "/api/federation/v1/list/{resource}", tag = "federation",
+    request_body = ListRequest, params(("resource" = String, Path)),
+    responses((status = 200, description = "`{\"items\":[…],\"next_cursor\"?,\"_truncated\":bool}`", body = Object),
+        (status = 400, description = "A bad limit, cursor or filter"),
+        (status = 401, description = "The certificate is not one of a grant"),
+        (status = 403, description = "The grant does not count, or does not cover the resource"),
+        (status = 429, description = "Over the grant's limits")),
+    security(("client_certificate" = [])))]
+pub(crate) async fn list(
     services: web::Data<Services>,
     request: HttpRequest,
     payload: web::Payload,

@@ -19,7 +19,7 @@ use crate::config::{Config, TlsFiles};
 use crate::telemetry::metrics;
 use crate::tls::peer_connection::on_connect;
 use crate::tls::{self, TlsVersions};
-use crate::{admin_api, enrollment_api, federation_api, health, http, session_api};
+use crate::{admin_api, enrollment_api, federation_api, health, http, openapi, session_api};
 
 /// Requests under way at a stop may take this long; longer than any deadline that is usual, shorter than a supervisor's patience.
 const DRAIN_SECONDS: u64 = 10;
@@ -110,6 +110,7 @@ fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
             .configure(admin_api::configure(admins.clone()))
             .configure(session_api::configure(sessions.clone()))
             .configure(health::configure(probes.clone()))
+            .configure(openapi::configure)
             .default_service(web::to(http::no_such_path))
     });
     let server = server
