@@ -18,3 +18,6 @@ pub mod grant_cache;
 pub mod scope_evaluator;
 
 pub mod audit_writer;
+
+#[cfg(test)]
+mod fakes;

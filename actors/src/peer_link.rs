@@ -29,4 +29,4 @@ pub use handle::{LinkParts, PeerLinkHandle};
 pub(crate) use handle::{Placement, start};
 pub(crate) use jitter::jitter;
 pub(crate) use messages::LinkDied;
-pub use status::{LinkStatus, PeerLinkLimits};
+pub use status::{LinkHealth, LinkStatus, PeerLinkLimits};

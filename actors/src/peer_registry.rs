@@ -18,4 +18,6 @@ mod loads;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use handle::start_with;
 pub use handle::{LinkView, PeerRegistryHandle, PeerRegistryLimits, start};

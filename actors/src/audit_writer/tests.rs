@@ -1,1 +1,187 @@
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::domain::audit::{AuditAction, AuditEvent, AuditOutcome};
+use crate::domain::fault::{Fault, FaultKind, Stage};
+use crate::domain::identity::RequestId;
+use crate::fakes::{EPOCH, until};
+use crate::ports::PortFuture;
+use crate::ports::audit_log::AuditLog;
+
+/// A log whose appends wait for permission.
+struct FakeLog {
+    go: Arc<Semaphore>,
+    batches: Arc<Mutex<Vec<usize>>>,
+    begun: AtomicUsize,
+    /// What happens to the append of this number, counted from 0.
+    fate: fn(usize) -> Fate,
+}
+
+enum Fate {
+    Commit,
+    Fail,
+    Panic,
+}
+
+impl FakeLog {
+    fn new(permits: usize, fate: fn(usize) -> Fate) -> Arc<Self> {
+        Arc::new(Self {
+            go: Arc::new(Semaphore::new(permits)),
+            batches: Arc::default(),
+            begun: AtomicUsize::new(0),
+            fate,
+        })
+    }
+
+    fn begun(&self) -> usize {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
+
+impl AuditLog for FakeLog {
+    fn append(&self, events: Vec<AuditEvent>) -> PortFuture<Result<(), Fault>> {
+        let fate = (self.fate)(self.begun.fetch_add(1, Ordering::SeqCst));
+        let (go, batches) = (Arc::clone(&self.go), Arc::clone(&self.batches));
+        Box::pin(async move {
+            go.acquire().await.unwrap().forget();
+            match fate {
+                Fate::Commit => batches.lock().unwrap().push(events.len()),
+                Fate::Fail => return Err(Fault::new(FaultKind::Unavailable, Stage::Database)),
+                Fate::Panic => panic!("the log panics on purpose"),
+            }
+            Ok(())
+        })
+    }
+}
+
+fn event() -> AuditEvent {
+    AuditEvent {
+        at: EPOCH,
+        request: RequestId::new(),
+        peer: None,
+        grant: None,
+        grant_version: None,
+        subject: None,
+        action: AuditAction::List,
+        resource: None,
+        query_hash: None,
+        outcome: AuditOutcome::Allowed,
+        reason: None,
+        rows: 0,
+        bytes_out: 0,
+        latency: Duration::ZERO,
+        serial: None,
+        remote: None,
+    }
+}
+
+fn limits() -> AuditLimits {
+    AuditLimits { appends_in_flight: 1, ..AuditLimits::default() }
+}
+
+fn record(writer: &AuditHandle) -> tokio::task::JoinHandle<Result<(), Fault>> {
+    let writer = writer.clone();
+    tokio::spawn(async move { writer.record(event()).await })
+}
+
+#[actix::test]
+async fn events_that_wait_for_one_commit_share_the_next() {
+    tokio::time::pause();
+    let log = FakeLog::new(0, |_| Fate::Commit);
+    let writer = start(log.clone(), limits());
+    let first = record(&writer);
+    until("the first append began", || log.begun() == 1).await;
+    let others: Vec<_> = (0..40).map(|_| record(&writer)).collect();
+    until("all wait", || writer.stats().waiting == 41).await;
+    log.go.add_permits(2);
+    assert_eq!(first.await.unwrap(), Ok(()));
+    for other in others {
+        assert_eq!(other.await.unwrap(), Ok(()));
+    }
+    assert_eq!(*log.batches.lock().unwrap(), [1, 40]);
+    assert_eq!(writer.stats(), AuditStats { waiting: 0, committed: 41, failed: 0, refused: 0, appends: 2 });
+}
+
+#[actix::test]
+async fn a_batch_is_bounded() {
+    tokio::time::pause();
+    let log = FakeLog::new(0, |_| Fate::Commit);
+    let writer = start(log.clone(), AuditLimits { batch: 16, ..limits() });
+    let all: Vec<_> = (0..41).map(|_| record(&writer)).collect();
+    until("all wait", || writer.stats().waiting == 41).await;
+    log.go.add_permits(10);
+    for one in all {
+        assert_eq!(one.await.unwrap(), Ok(()));
+    }
+    assert_eq!(*log.batches.lock().unwrap(), [1, 16, 16, 8]);
+}
+
+#[actix::test]
+async fn a_failed_or_panicking_append_fails_exactly_its_own_callers() {
+    tokio::time::pause();
+    let log = FakeLog::new(0, |n| match n {
+        1 => Fate::Fail,
+        2 => Fate::Panic,
+        _ => Fate::Commit,
+    });
+    let writer = start(log.clone(), AuditLimits { batch: 2, ..limits() });
+    let first = record(&writer);
+    until("the first append began", || log.begun() == 1).await;
+    let mut others = Vec::new();
+    for n in 0..6 {
+        others.push(record(&writer));
+        until("the event is queued", || writer.stats().waiting == n + 2).await;
+    }
+    log.go.add_permits(10);
+    assert_eq!(first.await.unwrap(), Ok(()));
+    let mut results = Vec::new();
+    for other in others {
+        results.push(other.await.unwrap());
+    }
+    let not_written = Err(Fault::new(FaultKind::Unavailable, Stage::Audit));
+    let expected = [&not_written, &not_written, &not_written, &not_written, &Ok(()), &Ok(())];
+    assert_eq!(results.iter().collect::<Vec<_>>(), expected);
+    assert_eq!(writer.stats().failed, 4);
+}
+
+#[actix::test]
+async fn a_full_queue_refuses_at_once_and_a_hanging_log_is_given_up() {
+    tokio::time::pause();
+    let log = FakeLog::new(0, |_| Fate::Commit);
+    let writer = start(log.clone(), AuditLimits { queue: 3, ..limits() });
+    let waiting: Vec<_> = (0..3).map(|_| record(&writer)).collect();
+    until("the queue is full", || writer.stats().waiting == 3).await;
+    let refused = writer.record(event()).await.unwrap_err();
+    assert_eq!((refused.kind, refused.stage), (FaultKind::Unavailable, Stage::Audit));
+    assert_eq!(writer.stats().refused, 1);
+    for one in waiting {
+        assert_eq!(one.await.unwrap().unwrap_err().kind, FaultKind::Unavailable, "after the append's time-out");
+    }
+    log.go.add_permits(1);
+    assert_eq!(writer.record(event()).await, Ok(()), "it heals by itself");
+}
+
+#[actix::test]
+async fn a_caller_that_leaves_does_not_take_its_event_with_it_and_draining_waits_for_it() {
+    tokio::time::pause();
+    let log = FakeLog::new(0, |_| Fate::Commit);
+    let writer = start(log.clone(), limits());
+    let left = record(&writer);
+    until("the append began", || log.begun() == 1).await;
+    left.abort();
+    let draining = actix::spawn({
+        let writer = writer.clone();
+        async move { writer.drain().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!draining.is_finished());
+    log.go.add_permits(1);
+    draining.await.unwrap();
+    assert_eq!(*log.batches.lock().unwrap(), [1]);
+    assert_eq!(writer.record(event()).await.unwrap_err().stage, Stage::Audit, "a drained writer takes nothing");
+}

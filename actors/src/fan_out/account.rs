@@ -1,9 +1,11 @@
 //! What became of each source, in the words of the protocol. Pure.
 
+use super::plan::Verdict;
 use crate::domain::answer::{SourceReport, SourceStatus};
 use crate::domain::fault::FaultKind;
 
-use super::plan::Verdict;
+#[cfg(test)]
+mod tests;
 
 /// The status under which a failed source appears in `_sources` (protocol.md, "Session query").
 pub(super) fn status_of(kind: FaultKind) -> SourceStatus {

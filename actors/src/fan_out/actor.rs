@@ -28,6 +28,9 @@ pub(crate) struct FanOut {
     notices: Notices,
 }
 
+/// A question, its plan and how each source ended.
+type Gathered = (RunQuery, Vec<Planned<LinkView>>, Vec<End>);
+
 /// Answer a question. `caller_left` completes when nobody waits for the answer any more.
 #[derive(Message)]
 #[rtype(result = "Result<Answer, Fault>")]
@@ -55,7 +58,7 @@ impl FanOut {
         let links = self.registry.links_of(query.session.user, &query.session.teams);
         let candidates = links.into_iter().map(|link| Candidate {
             peer: link.peer.clone(),
-            state: link.handle.status().state,
+            state: link.handle.health().state,
             capabilities: link.handle.capabilities(),
             link,
         });
@@ -69,20 +72,19 @@ impl FanOut {
         Ok(plan)
     }
 
-    /// Puts the answer together; `None` when its caller left.
-    fn end(&mut self, query: &RunQuery, plan: Vec<Planned<LinkView>>, ends: Option<Vec<End>>) -> Result<Answer, Fault> {
+    /// Puts the answer together; `None` when its caller left or the gathering panicked.
+    fn end(&mut self, gathered: Option<Gathered>) -> Result<Answer, Fault> {
         self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let ends = ends.ok_or_else(|| Fault::new(FaultKind::TimedOut, Stage::Admission))?;
+        let (query, plan, ends) = gathered.ok_or_else(|| Fault::new(FaultKind::Internal, Stage::Plan))?;
         self.counters.answered.fetch_add(1, Ordering::Relaxed);
-        let status = |link: &LinkView| link.handle.status();
-        let mut answer = assemble(&query.question, &plan, ends, status);
+        let mut answer = assemble(&query.question, &plan, ends, |link: &LinkView| link.handle.health());
         answer.notices = self.notices_for(query.session.token, &plan, &answer);
         Ok(answer)
     }
 
     fn notices_for(&mut self, token: SessionTokenId, plan: &[Planned<LinkView>], answer: &Answer) -> Vec<Notice> {
         offline_peers(plan, answer)
-            .filter(|(_, link)| self.notices.must_tell(token, link.link, link.handle.status().last_contact_at))
+            .filter(|(_, link)| self.notices.must_tell(token, link.link, link.handle.health().last_contact_at))
             .map(|(peer, _)| Notice { code: "federation_offline", peer: peer.clone() })
             .collect()
     }
@@ -101,14 +103,14 @@ impl Handler<Run> for FanOut {
             Err(fault) => return Box::pin(fut::ready(Err(fault))),
         };
         let (local, limits) = (Arc::clone(&self.local), self.limits);
-        let gathered = async move {
-            let ends = tokio::select! {
+        // In a task of its own: the actor polls all that it runs itself whenever one part of it wakes.
+        let gathered = tokio::spawn(async move {
+            tokio::select! {
                 biased;
-                ends = gather(&plan, &query, &local, &limits) => Some(ends),
+                ends = gather(&plan, &query, &local, &limits) => Some((query, plan, ends)),
                 _ = caller_left => None,
-            };
-            (query, plan, ends)
-        };
-        Box::pin(gathered.into_actor(self).map(|(query, plan, ends), fan_out, _| fan_out.end(&query, plan, ends)))
+            }
+        });
+        Box::pin(gathered.into_actor(self).map(|gathered, fan_out, _| fan_out.end(gathered.ok().flatten())))
     }
 }

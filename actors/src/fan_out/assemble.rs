@@ -1,7 +1,5 @@
 //! The ends of all sources into one answer. Pure.
 
-use std::sync::Arc;
-
 use super::account::{is_offline, status_of, status_of_answer, verdict};
 use super::gather::End;
 use super::merge::{CompositePosition, SourcePosition, Supply, merge};
@@ -9,14 +7,14 @@ use super::plan::{Answer, Planned, Question};
 use crate::domain::answer::{BlendedRow, SourceName, SourceReport};
 use crate::domain::fault::FaultKind;
 use crate::domain::identity::SiteName;
-use crate::peer_link::LinkStatus;
+use crate::peer_link::LinkHealth;
 
-/// Blends and accounts. `ends` is in the order of `plan`; `status` tells how a link is now.
+/// Blends and accounts. `ends` is in the order of `plan`; `health` tells how a link is now.
 pub(super) fn assemble<L>(
     question: &Question,
     plan: &[Planned<L>],
     ends: Vec<End>,
-    status: impl Fn(&L) -> Arc<LinkStatus>,
+    health: impl Fn(&L) -> LinkHealth,
 ) -> Answer {
     let limit = match question {
         Question::List { limit, .. } => limit.get() as usize,
@@ -45,7 +43,7 @@ pub(super) fn assemble<L>(
         .iter()
         .zip(&ends)
         .zip(&taken)
-        .map(|((source, end), taken)| report(source, end, *taken, source.link.as_ref().map(&status)))
+        .map(|((source, end), taken)| report(source, end, *taken, source.link.as_ref().map(&health)))
         .collect();
     let pairs: Vec<_> = sources.iter().zip(plan.iter().map(|source| source.required)).collect();
     Answer {
@@ -63,7 +61,7 @@ fn has_more(end: &End, taken: usize) -> bool {
     end.result.as_ref().is_ok_and(|supply| supply.has_more_behind(taken))
 }
 
-fn report<L>(source: &Planned<L>, end: &End, rows: usize, link: Option<Arc<LinkStatus>>) -> SourceReport {
+fn report<L>(source: &Planned<L>, end: &End, rows: usize, link: Option<LinkHealth>) -> SourceReport {
     let (status, fault) = match &end.result {
         Ok(_) => (status_of_answer(rows, has_more(end, rows)), None),
         Err(fault) if fault.kind == FaultKind::NotFound => (status_of(fault.kind), None),
@@ -75,7 +73,7 @@ fn report<L>(source: &Planned<L>, end: &End, rows: usize, link: Option<Arc<LinkS
         rows,
         took: end.took,
         fault,
-        breaker: link.as_ref().map(|link| link.breaker),
+        breaker: link.map(|link| link.breaker),
         last_ok_at: link.and_then(|link| link.last_ok_at),
         age: None,
     }

@@ -8,6 +8,9 @@ use std::cmp::Ordering;
 use crate::domain::answer::{Page, RowIndex, SourceName};
 use crate::domain::query::Position;
 
+#[cfg(test)]
+mod tests;
+
 /// Where every source of a question goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CompositePosition {

@@ -6,6 +6,7 @@ use actix::{
     SpawnHandle, WrapFuture, fut,
 };
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer;
@@ -79,8 +80,22 @@ impl PeerLink {
         Ok(transport)
     }
 
-    /// Takes the end of a call and does what follows from it.
-    fn end(&mut self, permission: Permission, result: Option<&Result<PeerAnswer, Fault>>, ctx: &mut Context<Self>) {
+    /// Takes the end of a call, does what follows from it, and makes its answer.
+    fn end(&mut self, permission: Permission, end: CallEnd, ctx: &mut Context<Self>) -> Result<PeerAnswer, Fault> {
+        let result = match end {
+            CallEnd::Answered(result) => Some(result),
+            CallEnd::CallerLeft => None,
+            CallEnd::Panicked => {
+                // What the call left behind may be wrong: the registry starts the link anew.
+                ctx.terminate();
+                Some(Err(Fault::new(FaultKind::Internal, Stage::Send)))
+            }
+        };
+        self.settle(permission, result.as_ref(), ctx);
+        result.unwrap_or_else(|| Err(Fault::new(FaultKind::TimedOut, Stage::Admission)))
+    }
+
+    fn settle(&mut self, permission: Permission, result: Option<&Result<PeerAnswer, Fault>>, ctx: &mut Context<Self>) {
         let (now, wall) = (Instant::now(), self.parts.clock.now());
         let learned = self.core.settle(permission, result, now, wall, (self.parts.jitter)());
         if let Some(state) = learned.state {
@@ -92,10 +107,18 @@ impl PeerLink {
         }
         self.publish();
         if learned.capabilities_outdated {
-            ctx.notify(RefreshCapabilities);
+            self.recheck(ctx);
         }
         if self.core.is_idle() {
             self.drained.drain(..).for_each(|waiter| _ = waiter.send(()));
+        }
+    }
+
+    /// Fetches the capabilities anew if they may be outdated.
+    fn recheck(&mut self, ctx: &mut Context<Self>) {
+        let recheck = self.parts.limits.capabilities_recheck;
+        if self.board.capabilities().is_some_and(|known| known.since + recheck <= Instant::now()) {
+            self.refresh(ctx);
         }
     }
 
@@ -130,24 +153,18 @@ impl PeerLink {
                 let (here, caller_left) = oneshot::channel();
                 let cursor_bytes = self.parts.limits.cursor_bytes;
                 let asked = async move {
-                    let result = call(transport, ask, caller_left, cursor_bytes).await;
+                    let end = call(transport, ask, caller_left, cursor_bytes).await;
                     drop(here);
-                    result
+                    end
                 };
-                ctx.spawn(asked.into_actor(self).map(move |result, link, ctx| link.refreshed(permission, result, ctx)));
+                ctx.spawn(asked.into_actor(self).map(move |end, link, ctx| link.refreshed(permission, end, ctx)));
             }
         }
     }
 
-    fn refreshed(
-        &mut self,
-        permission: Permission,
-        result: Option<Result<PeerAnswer, Fault>>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn refreshed(&mut self, permission: Permission, end: CallEnd, ctx: &mut Context<Self>) {
         self.refresh.under_way = false;
-        self.end(permission, result.as_ref(), ctx);
-        if let Some(Ok(PeerAnswer::Capabilities(capabilities))) = result {
+        if let Ok(PeerAnswer::Capabilities(capabilities)) = self.end(permission, end, ctx) {
             let known = KnownCapabilities { capabilities: Arc::new(capabilities), since: Instant::now() };
             self.board.set_capabilities(Some(known));
             self.refresh.failures = 0;
@@ -174,21 +191,40 @@ impl PeerLink {
     }
 }
 
-/// One call, to its end or its caller's.
+/// How a call ended.
+enum CallEnd {
+    Answered(Result<PeerAnswer, Fault>),
+    /// Nobody waits for it any more.
+    CallerLeft,
+    Panicked,
+}
+
+/// One call, to its end or its caller's. It runs in a task of its own, because an actor polls all that it runs itself whenever one
+/// part of it wakes; dropping the future ends the task.
 async fn call(
     transport: Arc<dyn PeerTransport>,
     ask: PeerAsk,
     caller_left: oneshot::Receiver<()>,
     cursor_bytes: usize,
-) -> Option<Result<PeerAnswer, Fault>> {
+) -> CallEnd {
     let (question, deadline) = (ask.question.clone(), ask.deadline);
     let silent = || Err(Fault::new(FaultKind::TimedOut, Stage::FirstByte));
-    tokio::select! {
-        biased;
-        answered = timeout_at(deadline, transport.ask(ask)) => Some(
-            answered.unwrap_or_else(|_| silent()).and_then(|answer| answer::check(&question, answer, cursor_bytes)),
-        ),
-        _ = caller_left => (Instant::now() + SILENCE_SLACK >= deadline).then(silent),
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        tokio::select! {
+            biased;
+            answered = timeout_at(deadline, transport.ask(ask)) => CallEnd::Answered(
+                answered.unwrap_or_else(|_| silent()).and_then(|answer| answer::check(&question, answer, cursor_bytes)),
+            ),
+            _ = caller_left => {
+                let gave_up = Instant::now() + SILENCE_SLACK >= deadline;
+                if gave_up { CallEnd::Answered(silent()) } else { CallEnd::CallerLeft }
+            }
+        }
+    });
+    match task.join_next().await {
+        Some(Ok(end)) => end,
+        Some(Err(_)) | None => CallEnd::Panicked,
     }
 }
 
@@ -211,12 +247,8 @@ impl Handler<Ask> for PeerLink {
         match self.begin(ask.deadline) {
             Err(fault) => Box::pin(fut::ready(Err(fault))),
             Ok((permission, transport)) => {
-                Box::pin(call(transport, ask, caller_left, self.parts.limits.cursor_bytes).into_actor(self).map(
-                    move |result, link, ctx| {
-                        link.end(permission, result.as_ref(), ctx);
-                        result.unwrap_or_else(|| Err(Fault::new(FaultKind::TimedOut, Stage::Admission)))
-                    },
-                ))
+                let called = call(transport, ask, caller_left, self.parts.limits.cursor_bytes);
+                Box::pin(called.into_actor(self).map(move |end, link, ctx| link.end(permission, end, ctx)))
             }
         }
     }
@@ -240,7 +272,7 @@ impl Handler<RefreshCapabilities> for PeerLink {
     type Result = ();
 
     fn handle(&mut self, _: RefreshCapabilities, ctx: &mut Self::Context) {
-        self.refresh(ctx);
+        self.recheck(ctx);
     }
 }
 

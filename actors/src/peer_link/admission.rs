@@ -15,6 +15,9 @@ use tokio::time::Instant;
 
 use crate::domain::answer::BreakerState;
 
+#[cfg(test)]
+mod tests;
+
 /// Bounds of admission (node.md, "Links").
 #[derive(Debug, Clone, Copy)]
 pub struct AdmissionLimits {

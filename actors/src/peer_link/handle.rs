@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::actor::PeerLink;
 use super::messages::{Ask, Drain, LinkDied, ProbeNow, RefreshCapabilities, Stop, UpdateLink};
-use super::status::{Board, LinkStatus, PeerLinkLimits};
+use super::status::{Board, LinkHealth, LinkStatus, PeerLinkLimits};
 use crate::domain::answer::Capabilities;
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::domain::identity::LinkId;
@@ -80,7 +80,13 @@ impl PeerLinkHandle {
         let deadline = ask.deadline + GRACE;
         let (_here, caller_left) = oneshot::channel();
         match timeout_at(deadline, self.actor.send(Ask { ask, caller_left })).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                // A link that panicked answers its callers and ends.
+                if answer.as_ref().is_err_and(|fault| fault.kind == FaultKind::Internal) && !self.is_alive() {
+                    self.report_death();
+                }
+                answer
+            }
             Ok(Err(_)) => {
                 self.report_death();
                 Err(Fault::new(FaultKind::Internal, Stage::Admission))
@@ -97,6 +103,12 @@ impl PeerLinkHandle {
     #[must_use]
     pub fn status(&self) -> Arc<LinkStatus> {
         self.board.status()
+    }
+
+    /// What every question needs of the status, without its cost.
+    #[must_use]
+    pub fn health(&self) -> LinkHealth {
+        self.board.health()
     }
 
     /// What the peer last said that the grant allows; `None` before it said so.

@@ -19,7 +19,7 @@ pub(crate) struct Ask {
 #[rtype(result = "()")]
 pub(crate) struct UpdateLink(pub(crate) Box<Link>);
 
-/// Fetch the capabilities if none are being fetched.
+/// Fetch the capabilities anew if they may be outdated.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RefreshCapabilities;

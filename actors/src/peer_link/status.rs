@@ -72,6 +72,15 @@ pub struct LinkStatus {
     pub refused: u64,
 }
 
+/// The part of a status that every question reads: no allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkHealth {
+    pub state: LinkState,
+    pub breaker: BreakerState,
+    pub last_ok_at: Option<OffsetDateTime>,
+    pub last_contact_at: Option<OffsetDateTime>,
+}
+
 /// Where the actor writes and everybody reads.
 pub(super) struct Board {
     published: ArcSwap<Published>,
@@ -103,6 +112,16 @@ impl Board {
         let mut status = published.status.clone();
         status.breaker_retry_in = published.retry_at.map(|at| at.saturating_duration_since(Instant::now()));
         Arc::new(status)
+    }
+
+    pub(super) fn health(&self) -> LinkHealth {
+        let status = &self.published.load().status;
+        LinkHealth {
+            state: status.state,
+            breaker: status.breaker,
+            last_ok_at: status.last_ok_at,
+            last_contact_at: status.last_contact_at,
+        }
     }
 
     pub(super) fn set_capabilities(&self, known: Option<KnownCapabilities>) {

@@ -12,6 +12,9 @@ use crate::domain::grant::{Grant, GrantStatus};
 use crate::domain::identity::PeerIdentity;
 use crate::domain::query::{OwnRows, ReadRight, Verb, Visibility};
 
+#[cfg(test)]
+mod tests;
+
 /// What a peer wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessRequest<'a> {
