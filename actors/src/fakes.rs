@@ -78,6 +78,7 @@ pub(crate) fn link(peer: &str) -> Link {
             not_after: EPOCH + time::Duration::days(1),
             certificate_chain: Vec::new(),
             sealed_key: Vec::new(),
+            key_version: 1,
             pinned_root: Vec::new(),
         },
         created_at: EPOCH,

@@ -463,8 +463,18 @@ struct Case {
     page_cap: u32,
     /// Seconds of the rows of each source, `local` first, and each peer's own cap.
     sources: Vec<(Vec<i64>, usize)>,
-    /// What happens before each page: inserts (source, second), deletes (source, index), sources that are down.
-    turns: Vec<(Vec<(usize, i64)>, Vec<(usize, usize)>, Vec<usize>)>,
+    turns: Vec<Turn>,
+}
+
+/// What happens before a page.
+#[derive(Debug, Clone, Default)]
+struct Turn {
+    /// Source and second of a new row.
+    inserts: Vec<(usize, i64)>,
+    /// Source and index of a row that goes.
+    deletes: Vec<(usize, usize)>,
+    /// Sources that fail.
+    down: Vec<usize>,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -473,7 +483,8 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::collection::vec((0..4usize, 0..25i64), 0..4),
         prop::collection::vec((0..4usize, 0..14usize), 0..2),
         prop::collection::vec(0..4usize, 0..2),
-    );
+    )
+        .prop_map(|(inserts, deletes, down)| Turn { inserts, deletes, down });
     (1..7u32, 7..12u32, prop::collection::vec(source, 1..4), prop::collection::vec(turn, 0..6))
         .prop_map(|(limit, page_cap, sources, turns)| Case { limit, page_cap, sources, turns })
 }
@@ -500,8 +511,7 @@ async fn page_to_the_end(case: &Case) -> (Vec<Vec<(i64, String)>>, BTreeSet<Stri
     let (mut pages, mut resume, mut inserted) = (Vec::new(), None, 0);
     for turn in 0.. {
         assert!(turn < 400, "paging does not end");
-        let nothing = Default::default();
-        let (inserts, deletes, down) = case.turns.get(turn).unwrap_or(&nothing);
+        let Turn { inserts, deletes, down } = &case.turns.get(turn).cloned().unwrap_or_default();
         for (source, second) in inserts {
             inserted += 1;
             with_shelf(*source, &mut |shelf| shelf.insert(*second, format!("n-{source}-{inserted:02}")));

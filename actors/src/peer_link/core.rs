@@ -294,5 +294,6 @@ fn is_other_way(old: &Link, new: &Link) -> bool {
         || old.credentials.serial != new.credentials.serial
         || old.credentials.certificate_chain != new.credentials.certificate_chain
         || old.credentials.sealed_key != new.credentials.sealed_key
+        || old.credentials.key_version != new.credentials.key_version
         || old.credentials.pinned_root != new.credentials.pinned_root
 }
