@@ -146,6 +146,13 @@ pub fn binaries_for(options: &EmbeddedOptions) -> Result<ServerBinaries, Embedde
     ServerBinaries::find(options.bin_dir.as_deref(), options.search_path.as_deref(), data)
 }
 
+/// Whether the server could be started: binaries of the right version, a user to run it, and a way to its data.
+pub fn check_installation(options: &EmbeddedOptions) -> Result<ServerBinaries, EmbeddedError> {
+    let user = server_user::ServerUser::needed()?;
+    cluster::check_way(&options.state_dir.join("postgres"), user)?;
+    binaries_for(options)
+}
+
 // ------------------------------------------------------------------------------------------------------------ supervisor
 
 struct Supervisor {

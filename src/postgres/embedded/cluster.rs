@@ -416,7 +416,7 @@ fn run(mut command: Command, input: Option<&str>) -> Result<(), EmbeddedError> {
     Err(EmbeddedError::Setup { program, status: output.status.to_string(), log })
 }
 
-fn check_way(root: &Path, user: Option<ServerUser>) -> Result<(), EmbeddedError> {
+pub(super) fn check_way(root: &Path, user: Option<ServerUser>) -> Result<(), EmbeddedError> {
     let parent = root.parent().unwrap_or(root);
     match user.and_then(|user| user.barred_from(parent)) {
         Some(directory) => Err(EmbeddedError::Barred { directory }),

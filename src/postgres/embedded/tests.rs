@@ -122,3 +122,55 @@ fn data_of_another_version_are_left_alone_and_the_remedy_names_the_package() {
 fn missing_binaries_come_with_the_command_that_installs_them() {
     assert!(EmbeddedError::NoBinaries.remedy().contains("apt-get install -y postgresql"));
 }
+
+/// Not a test: the node that the next one kills. It runs in its state directory and says so with a file.
+#[test]
+#[ignore = "a process of its own, started by the next test"]
+fn a_node_that_waits_to_be_killed() {
+    let state_dir = std::env::current_dir().unwrap();
+    if !state_dir.join("postgres-is-to-be-killed").exists() {
+        return;
+    }
+    let limits = Limits::default();
+    let options =
+        EmbeddedOptions { state_dir: state_dir.clone(), bin_dir: None, search_path: None, durable: true, limits };
+    let database = EmbeddedPostgres::start(&options).unwrap();
+    let ServerState::Running { pid, .. } = *database.state().borrow() else { panic!("it runs") };
+    fs::write(state_dir.join("pid.new"), pid.to_string()).unwrap();
+    fs::rename(state_dir.join("pid.new"), state_dir.join("pid")).unwrap();
+    loop {
+        thread::park();
+    }
+}
+
+#[tokio::test]
+async fn kill_9_of_the_node_ends_its_server_and_the_next_start_finds_everything() {
+    let state = TemporaryDirectory::new();
+    fs::write(state.path().join("postgres-is-to-be-killed"), "").unwrap();
+    let mut node = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "postgres::embedded::tests::a_node_that_waits_to_be_killed", "--ignored"])
+        .current_dir(state.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let server = loop {
+        match fs::read_to_string(state.path().join("pid")) {
+            Ok(pid) => break pid,
+            Err(_) => {
+                assert!(Instant::now() < deadline && node.try_wait().unwrap().is_none(), "the node did not start")
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let url = DatabaseUrl::parse(&url_of_running(state.path()).unwrap()).unwrap();
+    let client = url.connect(&PoolOptions::default()).await.unwrap();
+    client.batch_execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)").await.unwrap();
+    node.kill().unwrap();
+    node.wait().unwrap();
+
+    // At once, while the server of the killed node may still be writing its last checkpoint.
+    let again = EmbeddedPostgres::start(&options(&state)).unwrap();
+    assert!(matches!(*again.state().borrow(), ServerState::Running { pid, .. } if pid.to_string() != server));
+    assert_eq!(connect(&again).await.query_one("SELECT n FROM kept", &[]).await.unwrap().get::<_, i32>(0), 7);
+}
