@@ -22,16 +22,13 @@ use super::scan::scan;
 use crate::pki::csr::{NewKey, new_key_and_csr};
 use crate::pki::invite::Invite;
 use crate::pki::issued::{Received, check_received};
-use crate::pki::link_key::seal_link_key;
+use crate::pki::link_key::{FIRST_KEY_VERSION, seal_link_key};
 use crate::secrets::Sealer;
 use crate::tls::{PinnedRoot, enroll_client_config};
 use crate::wire::federation_v1::{BASE_PATH, EnrollAnswer, EnrollRequest};
 
 /// Largest answer to an enrolment: a few certificates.
 const ANSWER_BYTES_MAX: usize = 128 * 1024;
-
-/// The version of a link's first key; each renewal counts one up.
-const FIRST_KEY_VERSION: i32 = 1;
 
 /// Redeems invites of other sites.
 #[derive(Clone)]
@@ -217,3 +214,6 @@ fn explained(fault: Fault) -> Fault {
     };
     fault.with_message(text)
 }
+
+#[cfg(test)]
+mod tests;
