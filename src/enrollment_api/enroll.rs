@@ -108,7 +108,7 @@ async fn redeem(
             .with_message("csr: this key is already on record; enrol with a new one");
         return Err(by_asker(fault, "key_on_record"));
     }
-    let issued = issue(services, &claim, public_key).await?;
+    let issued = issue(services, &claim, public_key, csr).await?;
     let completed = complete(services, &claim, &issued, key_sha256, current, remote).await?;
     // Best effort: should this replica not have heard of it in time, the asker's first request is refused and its second is not.
     services.grants.reached(completed.authority_version, Instant::now() + services.limits.grant_visible).await;
@@ -144,9 +144,15 @@ async fn csr(
 }
 
 /// Lets the CA sign, and believes nothing of it before it has been compared with what was asked.
-async fn issue(services: &Services, claim: &Claim, public_key: Vec<u8>) -> Result<IssuedCertificate, Failure> {
+async fn issue(
+    services: &Services,
+    claim: &Claim,
+    public_key: Vec<u8>,
+    csr_pem: String,
+) -> Result<IssuedCertificate, Failure> {
     let request = ClientRequest {
         public_key,
+        csr_pem,
         grant: claim.grant,
         subject: claim.subject,
         peer: claim.peer.clone(),

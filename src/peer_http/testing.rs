@@ -90,6 +90,7 @@ impl ScriptedPeer {
         let (id, grant) = (LinkId::new(), GrantId::new());
         let request = ClientRequest {
             public_key: key.public_key.clone(),
+            csr_pem: key.csr_pem.clone(),
             grant,
             subject: UserId::new(),
             peer: SiteName::parse("home").unwrap(),

@@ -43,6 +43,9 @@ pub trait CertificateAuthority: Send + Sync + 'static {
 pub struct ClientRequest {
     /// DER of the SubjectPublicKeyInfo, from [`super::csr::verify_csr`].
     pub public_key: Vec<u8>,
+    /// PEM of the asker's request, as [`super::csr::verify_csr`] took it. For authorities that sign requests and not keys;
+    /// its names and extensions never reach a certificate.
+    pub csr_pem: String,
     pub grant: GrantId,
     pub subject: UserId,
     /// Only a label in the certificate's subject; never decides anything.

@@ -25,6 +25,7 @@ pub(crate) fn ca(name: &str) -> CaMaterial {
 pub(crate) fn request_for(key: &NewKey) -> ClientRequest {
     ClientRequest {
         public_key: key.public_key.clone(),
+        csr_pem: key.csr_pem.clone(),
         grant: GrantId::new(),
         subject: UserId::new(),
         peer: site("home"),

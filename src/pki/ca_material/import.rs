@@ -2,7 +2,7 @@
 
 use mosaic_actors::domain::identity::{GrantId, SiteName, UserId};
 use openssl::pkey::{PKey, Private};
-use rcgen::{KeyIdMethod, KeyPair, PublicKeyData};
+use rcgen::KeyIdMethod;
 use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{CaMaterial, unusable, whole_second};
 use crate::pki::authority::{CaError, ClientRequest};
+use crate::pki::csr::new_key_and_csr;
 use crate::pki::extension_arc::ExtensionArc;
 use crate::pki::issued::check_issued;
 use crate::pki::pem::certificate_from_pem;
@@ -38,8 +39,10 @@ impl CaMaterial {
     /// Issues and verifies a certificate that nobody gets.
     fn check_works(&self, now: OffsetDateTime) -> Result<(), CaError> {
         let arc = ExtensionArc::default();
+        let key = new_key_and_csr().map_err(unusable)?;
         let request = ClientRequest {
-            public_key: KeyPair::generate().map_err(unusable)?.subject_public_key_info(),
+            public_key: key.public_key,
+            csr_pem: key.csr_pem,
             grant: GrantId::new(),
             subject: UserId::new(),
             peer: SiteName::parse("probe").map_err(unusable)?,
