@@ -155,7 +155,7 @@ impl People {
                 &[&user.0, &update.active, &update.display_name],
             )
             .await
-            .map_err(|error| display_name_fault(error))?;
+            .map_err(display_name_fault)?;
         if updated == 0 {
             return Ok(None);
         }

@@ -79,14 +79,15 @@ pub fn parse_scope(document: &Value) -> Result<ScopeDraft, ScopeError> {
     Ok(draft)
 }
 
-type Filters = Vec<(String, Option<Vec<TeamId>>, Option<bool>)>;
+/// Resource, `include_teams`, `include_personal`: as [`ScopeDraft`] has them.
+type FilterDraft = (String, Option<Vec<TeamId>>, Option<bool>);
 
-fn filters(value: &Value) -> Result<Filters, ScopeError> {
+fn filters(value: &Value) -> Result<Vec<FilterDraft>, ScopeError> {
     let object = value.as_object().ok_or_else(|| error("filters", "is not an object of filters by resource"))?;
     object.iter().map(|(resource, filter)| tenant_filter(resource, filter)).collect()
 }
 
-fn tenant_filter(resource: &str, filter: &Value) -> Result<(String, Option<Vec<TeamId>>, Option<bool>), ScopeError> {
+fn tenant_filter(resource: &str, filter: &Value) -> Result<FilterDraft, ScopeError> {
     let path = format!("filters.{}", resource.escape_debug());
     let object = filter.as_object().ok_or_else(|| error(&path, "is not an object"))?;
     let (mut teams, mut personal) = (None, None);
