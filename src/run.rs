@@ -1,7 +1,7 @@
 //! The node as a process: the only place that names every adapter.
 //!
 //! Start order, each step only after the one before it:
-//! 1. state directory and its lock: one process per directory
+//! 1. the machine: state directory, ports, core dumps; by the same probes as `gateway doctor`
 //! 2. database: the private one starts (tier `local`), the schema is brought up to date, the database is claimed for this site
 //! 3. catalog: declared resources are compared with the tables
 //! 4. listeners are bound, so that a taken port ends the start before anything is served; nothing is accepted yet
@@ -78,6 +78,9 @@ impl Running {
 /// Starts a node, tells `ready` where it is, and serves until the process is asked to end (SIGTERM or SIGINT; a second one ends
 /// it at once).
 pub async fn serve(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), BootError> {
+    if let Err(error) = crate::doctor::core_dumps_off() {
+        tracing::warn!(%error, "core dumps could not be turned off; a crash may write keys and rows to disk");
+    }
     let mut ends = Ends::listen()?;
     let running = tokio::select! {
         started = start(config) => started?,

@@ -1,10 +1,15 @@
 //! Step 2: from a configuration to a database that is migrated and this site's.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Pool;
+use mosaic_actors::ports::clock::Clock;
 use secrecy::SecretString;
 
+use super::node::check;
 use super::{BootError, limits};
 use crate::config::{Config, PostgresConfig};
+use crate::doctor;
 use crate::postgres::embedded::{EmbeddedOptions, EmbeddedPostgres};
 use crate::postgres::pool::{DatabaseUrl, PoolOptions, Pools};
 use crate::postgres::{migrations, site};
@@ -22,7 +27,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) async fn open(config: &Config) -> Result<Self, BootError> {
+    pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BootError> {
         let (server, url) = match &config.postgres {
             PostgresConfig::Url(url) => (None, url.clone()),
             PostgresConfig::Embedded { bin_dir, search_path } => {
@@ -39,6 +44,7 @@ impl Database {
             }
         };
         let url = parse(&url)?;
+        check(doctor::check_database(config, &url, clock).await)?;
         let applied = migrations::run(&url).await.map_err(|error| {
             let remedy = error.remedy();
             BootError::new(STEP, error, remedy)

@@ -26,7 +26,7 @@ use crate::postgres::links::Links;
 use crate::postgres::rows::{PgLocalRows, QueryCanceller};
 use crate::secrets::MasterSecret;
 use crate::telemetry::metrics::Metrics;
-use crate::tls;
+use crate::{doctor, tls};
 
 /// Everything that lives as long as the node.
 pub(super) struct Node {
@@ -61,8 +61,9 @@ pub(super) struct Parts {
 impl Node {
     pub(super) async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Self, Ready), BootError> {
         tls::install_default_provider();
+        check(doctor::check_machine(&config))?;
         let master = authority::master_secret(&config)?;
-        let database = Database::open(&config).await?;
+        let database = Database::open(&config, &clock).await?;
         let tables = catalog(&config, &database).await?;
         let sockets = Sockets::bind(&config)?;
         let (federation, enrollment) = (address(&sockets.federation)?, address(&sockets.enrollment)?);
@@ -158,6 +159,11 @@ impl Parts {
             state_dir: self.config.state_dir.display().to_string(),
         })
     }
+}
+
+/// A probe that fails ends the start, with the words that `gateway doctor` has for it.
+pub(super) fn check(passed: Result<(), doctor::FailedProbe>) -> Result<(), BootError> {
+    passed.map_err(|failed| BootError::told(failed.0.name, failed.0.detail.clone(), failed.remedy()))
 }
 
 /// Threads that hold the links' actors: their connections must not wait for anything else of the node.
