@@ -182,6 +182,7 @@ async fn a_caller_that_leaves_does_not_take_its_event_with_it_and_draining_waits
     assert!(!draining.is_finished());
     log.go.add_permits(1);
     draining.await.unwrap();
+    log.go.add_permits(1);
     assert_eq!(*log.batches.lock().unwrap(), [1]);
     assert_eq!(writer.record(event()).await.unwrap_err().stage, Stage::Audit, "a drained writer takes nothing");
 }

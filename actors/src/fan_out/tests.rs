@@ -152,6 +152,20 @@ async fn the_answer_leaves_at_the_deadline_and_a_silent_peer_still_counts_as_sil
 }
 
 #[actix::test]
+async fn a_source_that_ends_at_the_deadline_still_says_what_it_was_waiting_for() {
+    tokio::time::pause();
+    // It notices its deadline itself, as a transport does between two bytes of a body.
+    let dripping = FakePeer::new(|ask: PeerAsk| async move {
+        tokio::time::sleep_until(ask.deadline).await;
+        Err(Fault::new(FaultKind::TimedOut, Stage::Body))
+    });
+    let Bench { fan_out, .. } = bench([("drip", dripping)]).await;
+    let query = RunQuery { deadline: Instant::now() + Duration::from_millis(400), ..all(list(10, None)) };
+    let answer = fan_out.run(query).await.unwrap();
+    assert_eq!(report(&answer, "drip").fault, Some(Fault::new(FaultKind::TimedOut, Stage::Body)));
+}
+
+#[actix::test]
 async fn a_database_that_hangs_fails_or_panics_costs_only_the_local_rows() {
     tokio::time::pause();
     let Bench { fan_out, local, .. } = bench([("work", FakePeer::with_rows(&[(1, "w-1")]))]).await;
@@ -455,6 +469,24 @@ fn owner_page(shelf: &Shelf, ask: &PeerAsk, cap: usize) -> PeerAnswer {
         format!("{second}:{}", row.position.id).into()
     });
     PeerAnswer::Rows { page, next_cursor }
+}
+
+#[actix::test]
+async fn a_page_is_full_also_when_the_one_before_took_a_part_of_the_peers_page() {
+    tokio::time::pause();
+    let rows: Vec<_> = (0..6).map(|second| (second, format!("w-{second}"))).collect();
+    let work = paging_peer(&rows, 100);
+    let Bench { fan_out, local, .. } = bench([("work", Arc::clone(&work.peer))]).await;
+    *local.shelf.lock().unwrap() = Shelf::default();
+    local.shelf.lock().unwrap().insert(5, "l-5".to_owned());
+    let first = fan_out.run(all(list(3, None))).await.unwrap();
+    assert_eq!(ids(&first), ["l-5", "w-5", "w-4"]);
+    assert_eq!((statuses(&first), first.truncated), (vec![("local", "ok"), ("work", "truncated")], true));
+    let second = fan_out.run(all(list(3, first.next.clone()))).await.unwrap();
+    assert_eq!(ids(&second), ["w-3", "w-2", "w-1"]);
+    let third = fan_out.run(all(list(3, second.next.clone()))).await.unwrap();
+    assert_eq!((ids(&third), third.next.clone(), third.truncated), (vec!["w-0"], None, false));
+    assert_eq!(statuses(&third), [("local", "empty"), ("work", "ok")], "a source that is done is not asked");
 }
 
 #[derive(Debug, Clone)]

@@ -170,6 +170,26 @@ async fn what_the_peer_says_about_its_grant_becomes_the_links_state_and_is_recor
 }
 
 #[actix::test]
+async fn rows_that_were_under_way_when_the_peer_revoked_do_not_make_the_link_active_again() {
+    tokio::time::pause();
+    let peer = FakePeer::new(|_| async {
+        sleep(Duration::from_secs(1)).await;
+        Ok(PeerAnswer::Rows { page: page(&[], false, None), next_cursor: None })
+    });
+    let Bench { link, store } = bench(link("work"), &peer).await;
+    let under_way = actix::spawn({
+        let link = link.clone();
+        async move { link.ask(list_ask(10)).await.is_ok() }
+    });
+    until("the call is under way", || link.status().in_flight == 1).await;
+    peer.becomes(|_| async { Err(fault(FaultKind::GrantRevoked)) });
+    assert_eq!(kind_of(&link).await, Some(FaultKind::GrantRevoked));
+    assert!(under_way.await.unwrap());
+    assert_eq!(link.status().state, LinkState::Revoked);
+    assert_eq!(*store.recorded.lock().unwrap(), [(link.link(), LinkState::Revoked)]);
+}
+
+#[actix::test]
 async fn a_state_that_could_not_be_recorded_is_recorded_later() {
     tokio::time::pause();
     let peer = FakePeer::new(|_| async { Err(fault(FaultKind::GrantRevoked)) });
