@@ -16,9 +16,10 @@ pub(crate) mod table;
 pub(crate) mod terminal;
 
 mod completions;
+mod demo;
 mod federation;
 mod filter;
-mod gateway;
+pub(crate) mod gateway;
 mod get;
 mod lists;
 mod names;
@@ -70,6 +71,8 @@ enum Command {
     Query(query::Query),
     /// Show one row
     Get(get::Get),
+    /// Two complete sites on this machine, joined and filled with sample data
+    Demo(demo::Demo),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -84,6 +87,9 @@ pub fn main() -> ExitCode {
     }
     let context = Context::new(cli.global);
     match cli.command {
+        // These run for as long as they like, each on a runtime of its own kind.
+        Command::Gateway(gateway::GatewayCommand::Serve(serve)) => serve.run(&context),
+        Command::Demo(demo) => demo.run(&context),
         command => conclude(on_small_runtime(run(command, &context)), context.json()),
     }
 }
@@ -98,6 +104,7 @@ async fn run(command: Command, context: &Context) -> Result<Outcome, Failure> {
         Command::Query(command) => command.run(context).await,
         Command::Get(command) => command.run(context).await,
         Command::Completions(command) => command.run(),
+        Command::Demo(_) => unreachable!("invariant: the demo has its own runtime"),
     }
 }
 
@@ -130,6 +137,7 @@ mod tests {
     fn the_promised_commands_exist() {
         for line in [
             "mosaic gateway init --site home --state-dir x",
+            "mosaic gateway serve --config mosaic.toml",
             "mosaic federation grant create --peer home --user ada --scope scope.json",
             "mosaic federation grant list --status active --json",
             "mosaic federation grant revoke 01900000-0000-7000-8000-000000000000",
@@ -141,6 +149,7 @@ mod tests {
             "mosaic token create --user ada --save",
             "mosaic query tasks --source all --where status=open --limit 20 --json",
             "mosaic get tasks 0190 --source federated:work",
+            "mosaic demo --once --json",
             "mosaic completions bash",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -137,7 +137,7 @@ fn verdict(answer: &AnswerBody) -> String {
         .collect();
     match (answer.partial, answer.truncated) {
         (true, _) => format!("{rows}, incomplete: nothing from {}", missing.join(", ")),
-        (false, true) => format!("{rows} of more"),
+        (false, true) => format!("{rows}, and there are more"),
         (false, false) => format!("{rows}, complete"),
     }
 }

@@ -9,14 +9,14 @@ use serde_json::json;
 use crate::cli::context::{Context, write_private};
 use crate::cli::lists::sheet;
 use crate::cli::outcome::{Failure, Outcome};
-use crate::config::{Config, ConfigArgs, MasterSecretSource, Surroundings, Tier};
+use crate::config::{Config, ConfigArgs, DEFAULT_FILE, MasterSecretSource, Surroundings, Tier};
 use crate::secrets::{MasterSecret, Token};
 
 /// Where an imported CA waits for the first boot, which seals its key into the database and removes both files.
 pub(crate) const CA_IMPORT_CERTIFICATE: &str = "ca-import.pem";
 pub(crate) const CA_IMPORT_KEY: &str = "ca-import.key";
 
-/// Nothing that exists is overwritten: a second run keeps keys and tokens, and refuses to touch the configuration.
+/// Nothing that exists is overwritten: configuration, keys and tokens that are there are used as they are.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// Use this CA for client and server certificates instead of a new one: PEM
@@ -86,12 +86,14 @@ fn text(set_up: &Initialised, file: &Path) -> String {
 
 /// Writes the configuration file, the state directory, the master secret and the first admin token. Also the demo's way.
 pub(crate) fn initialise(args: &ConfigArgs, around: &Surroundings) -> Result<Initialised, Failure> {
-    let file = around.current_dir.join(args.config.as_deref().unwrap_or(Path::new("mosaic.toml")));
-    write_config(&file, args)?;
-    let with_file = ConfigArgs { config: Some(file.clone()), ..args.clone() };
+    let file = around.current_dir.join(args.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE)));
+    let written = write_config(&file, args)?;
+    let with_file = ConfigArgs { config: Some(file.clone()), ..ConfigArgs::default() };
     let config = Config::load_in(&with_file, around).map_err(|errors| {
-        // Nothing was set up yet: a corrected second try must not find the half of a first one.
-        let _ = std::fs::remove_file(&file);
+        if written {
+            // Nothing was set up yet: a corrected second try must not find the half of a first one.
+            let _ = std::fs::remove_file(&file);
+        }
         Failure::failed(errors.to_string())
     })?;
     make_state_dir(&config, around)?;
@@ -102,31 +104,35 @@ pub(crate) fn initialise(args: &ConfigArgs, around: &Surroundings) -> Result<Ini
     Ok(Initialised { config, admin_token })
 }
 
-fn write_config(file: &Path, args: &ConfigArgs) -> Result<(), Failure> {
-    let values = sample_values(args)?;
+/// Whether the file was written; one that is there is used as it stands, provided that nobody asks for something else.
+fn write_config(file: &Path, args: &ConfigArgs) -> Result<bool, Failure> {
+    let values = given_values(args)?;
+    if file.exists() {
+        return match values.first() {
+            None => Ok(false),
+            Some((key, _)) => Err(Failure::failed(format!("{} exists already; {key} stays as it is there", file.display()))
+                .remedy("edit it, remove it, or choose another file with --config")),
+        };
+    }
+    let site = values.iter().all(|(key, _)| key != "site").then(|| ("site".to_owned(), machine_name()));
+    let values: Vec<(String, String)> = values.into_iter().chain(site).collect();
     let values: Vec<(&str, &str)> = values.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let text = Config::sample(&values);
     if let Some(dir) = file.parent() {
         std::fs::create_dir_all(dir).map_err(|e| failed(dir, &e))?;
     }
-    let written = std::fs::OpenOptions::new()
+    std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         // It may come to hold a database password.
         .mode(0o600)
         .open(file)
-        .and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.sync_all()));
-    match written {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Failure::failed(format!("{} exists already", file.display()))
-                .remedy("edit it, remove it, or choose another file with --config"))
-        }
-        other => other.map_err(|e| failed(file, &e)),
-    }
+        .and_then(|mut out| out.write_all(Config::sample(&values).as_bytes()).and_then(|()| out.sync_all()))
+        .map_err(|e| failed(file, &e))?;
+    Ok(true)
 }
 
-/// What was given as flags becomes part of the file. A site without a name takes the machine's.
-fn sample_values(args: &ConfigArgs) -> Result<Vec<(String, String)>, Failure> {
+/// What was given as flags, to become part of the file.
+fn given_values(args: &ConfigArgs) -> Result<Vec<(String, String)>, Failure> {
     let mut values = Vec::new();
     for pair in &args.set {
         let (key, value) = pair
@@ -146,9 +152,6 @@ fn sample_values(args: &ConfigArgs) -> Result<Vec<(String, String)>, Failure> {
     ];
     for (key, value) in named {
         values.extend(value.as_ref().map(|value| (key.to_owned(), value.clone())));
-    }
-    if !values.iter().any(|(key, _)| key == "site") {
-        values.push(("site".to_owned(), machine_name()));
     }
     Ok(values)
 }
@@ -246,11 +249,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let first = initialise(&args(&state), &around(dir.path())).unwrap();
-        let again = initialise(&args(&state), &around(dir.path())).unwrap_err();
-        assert!(again.text().contains("exists already"), "{}", again.text());
-        std::fs::remove_file(dir.path().join("mosaic.toml")).unwrap();
-        let second = initialise(&args(&state), &around(dir.path())).unwrap();
-        assert_eq!(second.admin_token, first.admin_token);
+        let other = initialise(&args(&state), &around(dir.path())).unwrap_err();
+        assert!(other.text().contains("exists already"), "{}", other.text());
+        let text = std::fs::read(dir.path().join("mosaic.toml")).unwrap();
+        let again = initialise(&ConfigArgs::default(), &around(dir.path())).unwrap();
+        assert_eq!(again.admin_token, first.admin_token);
+        assert_eq!(std::fs::read(dir.path().join("mosaic.toml")).unwrap(), text);
     }
 
     #[test]
