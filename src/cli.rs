@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, context: &Context) -> Result<Outcome, Failure> {
     match command {
-        Command::Gateway(command) => command.run(context),
+        Command::Gateway(command) => command.run(context).await,
         Command::Federation(command) => command.run(context).await,
         Command::User(command) => command.run(context).await,
         Command::Team(command) => command.run(context).await,
@@ -138,6 +138,7 @@ mod tests {
         for line in [
             "mosaic gateway init --site home --state-dir x",
             "mosaic gateway serve --config mosaic.toml",
+            "mosaic gateway doctor --json",
             "mosaic federation grant create --peer home --user ada --scope scope.json",
             "mosaic federation grant list --status active --json",
             "mosaic federation grant revoke 01900000-0000-7000-8000-000000000000",

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::context::Context;
 use super::outcome::{Failure, Outcome};
 
+mod doctor;
 pub(crate) mod init;
 pub(crate) mod serve;
 
@@ -14,12 +15,15 @@ pub(crate) enum GatewayCommand {
     Init(init::Init),
     /// Run the node until SIGTERM or Ctrl-C
     Serve(serve::Serve),
+    /// Check every dependency and say what to do about those that are missing
+    Doctor(doctor::Doctor),
 }
 
 impl GatewayCommand {
-    pub(crate) fn run(self, context: &Context) -> Result<Outcome, Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<Outcome, Failure> {
         match self {
             Self::Init(command) => command.run(context),
+            Self::Doctor(command) => command.run(context).await,
             Self::Serve(_) => unreachable!("invariant: the node has its own runtime"),
         }
     }
