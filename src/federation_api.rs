@@ -18,6 +18,7 @@ use crate::config::{AuditMode, Limits};
 use crate::secrets::MacKey;
 use crate::telemetry::metrics::Metrics;
 use crate::wire::federation_v1::BASE_PATH;
+use crate::wire::where_v1::WhereLimits;
 
 pub mod admission;
 pub mod capabilities;
@@ -64,6 +65,7 @@ pub struct FederationLimits {
     /// For the database, when the asker names no deadline, and the longest that it may name.
     pub deadline_default: Duration,
     pub deadline_max: Duration,
+    pub filter: WhereLimits,
 }
 
 impl From<&Limits> for FederationLimits {
@@ -74,6 +76,7 @@ impl From<&Limits> for FederationLimits {
             page_default: limits.page_default,
             deadline_default: limits.request_deadline,
             deadline_max: limits.request_deadline_max,
+            filter: limits.into(),
         }
     }
 }

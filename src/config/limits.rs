@@ -193,7 +193,7 @@ limits! {
         filter_conditions: slots = 16 in 1..=100, "filter_conditions", "comparisons of one where; each is a bound parameter";
         filter_values: slots = 100 in 1..=1_000, "filter_values", "values of one in: [...]";
         filter_text: slots = 1_000 in 1..=10_000, "filter_text_chars", "characters of one text value";
-        peer_cursor: bytes = 1_024 in 256..=8_192, "peer_cursor_bytes",
+        peer_cursor: bytes = 2_048 in 256..=8_192, "peer_cursor_bytes",
             "a cursor that a peer hands out: a time, an id of 200 characters and a tag";
     }
     "Asking peers" {

@@ -18,7 +18,7 @@ use super::inbound::{Inbound, right_of};
 use crate::http::{ApiError, json_bytes, parse_json, path_text};
 use crate::wire::cursor_v1::{PeerCursorBinding, decode_peer_cursor, encode_peer_cursor};
 use crate::wire::federation_v1::{LIST_ANSWER_HEAD, ListRequest, list_answer_tail};
-use crate::wire::where_v1::{canonical_where, parse_where};
+use crate::wire::where_v1::{canonical_where_within, parse_where_within};
 
 /// Rows of one resource, newest first, within the grant's scope and its subject's rights.
 #[utoipa::path(post, path = "/api/federation/v1/list/{resource}", tag = "federation",
@@ -92,7 +92,10 @@ impl Asked {
         let resource =
             services.catalog.get(right.resource()).ok_or_else(|| Fault::new(FaultKind::Internal, Stage::Authorize))?;
         let (filter, canonical) = match &request.filter {
-            Some(raw) => (parse_where(raw, resource)?, canonical_where(raw)?),
+            Some(raw) => {
+                let within = &services.limits.filter;
+                (parse_where_within(raw, resource, within)?, canonical_where_within(raw, within)?)
+            }
             None => (Filter::default(), Bytes::new()),
         };
         let binding = PeerCursorBinding { grant: permit.grant.id, resource: right.resource(), filter: &canonical };

@@ -124,7 +124,8 @@ impl Parts {
             limits::registry(&config.limits),
             arbiters(),
         );
-        let local = PgLocalRows::new(database.sessions(), Arc::clone(&tables), canceller.clone());
+        let local = PgLocalRows::new(database.sessions(), Arc::clone(&tables), canceller.clone())
+            .with_page_bytes(config.limits.page);
         let fan_out = fan_out::start(Arc::new(local), registry.clone(), limits::fan_out(&config.limits));
         Ok(Self {
             federation_url: config.federation.listener.public_url(federation),

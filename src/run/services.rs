@@ -40,7 +40,8 @@ impl Parts {
 
     pub(super) fn admins(&self) -> Data<admin_api::Services> {
         let pool = self.database.sessions();
-        let rows = PgLocalRows::new(pool.clone(), Arc::clone(&self.tables), self.canceller.clone());
+        let rows = PgLocalRows::new(pool.clone(), Arc::clone(&self.tables), self.canceller.clone())
+            .with_page_bytes(self.config.limits.page);
         Data::new(admin_api::Services {
             site: self.config.site.clone(),
             enroll_url: self.enrollment_url.clone(),
@@ -65,7 +66,8 @@ impl Parts {
 
     pub(super) fn federation(&self) -> Data<federation_api::Services> {
         let pool = self.database.pools.peers.clone();
-        let rows = PgLocalRows::new(pool, Arc::clone(&self.tables), self.canceller.clone());
+        let rows = PgLocalRows::new(pool, Arc::clone(&self.tables), self.canceller.clone())
+            .with_page_bytes(self.config.limits.page);
         Data::new(federation_api::Services {
             site: self.config.site.clone(),
             evaluator: self.evaluator.clone(),

@@ -46,6 +46,7 @@ pub async fn query(
         catalog: &services.catalog,
         cursor_key: &services.cursor_key,
         cursor_max_bytes: limits.session_cursor,
+        filter: limits.into(),
         user: session.user,
     };
     let prepared = questioner.prepare(&asked)?;

@@ -13,13 +13,14 @@ use serde_json::value::RawValue;
 use crate::secrets::MacKey;
 use crate::wire::cursor_v1::{SessionCursorBinding, decode_session_cursor, encode_session_cursor};
 use crate::wire::session_v1::{Asked, QueryRequest};
-use crate::wire::where_v1::{canonical_where, parse_where};
+use crate::wire::where_v1::{WhereLimits, canonical_where_within, parse_where_within};
 
 /// Makes the question, and remembers what its next cursor will be bound to.
 pub(super) struct Questioner<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) cursor_key: &'a MacKey,
     pub(super) cursor_max_bytes: usize,
+    pub(super) filter: WhereLimits,
     pub(super) user: UserId,
 }
 
@@ -56,7 +57,7 @@ impl Questioner<'_> {
         cursor: Option<&str>,
     ) -> Result<Prepared, Fault> {
         let local = self.local(resource, filter, &request.source)?;
-        let filter_json = filter.map(canonical_where).transpose()?;
+        let filter_json = filter.map(|raw| canonical_where_within(raw, &self.filter)).transpose()?;
         let filter = filter_json.clone().unwrap_or_default();
         let binding = self.binding(Verb::List, resource, &filter, &request.source);
         let resume = cursor
@@ -77,7 +78,7 @@ impl Questioner<'_> {
         match (self.catalog.get(resource), source) {
             (_, SourceSelector::Peer(_)) => Ok(LocalPart::UnknownHere),
             (Some(known), _) => {
-                let filter = filter.map(|raw| parse_where(raw, known)).transpose()?;
+                let filter = filter.map(|raw| parse_where_within(raw, known, &self.filter)).transpose()?;
                 Ok(LocalPart::Read(filter.unwrap_or_else(Filter::default)))
             }
             (None, SourceSelector::Local) => Err(Fault::invalid(format!(
