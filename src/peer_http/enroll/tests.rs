@@ -32,6 +32,7 @@ fn invite(peer: &ScriptedPeer) -> Invite {
 fn certified(ca: &CaMaterial, public_key: Vec<u8>) -> Value {
     let request = ClientRequest {
         public_key,
+        csr_pem: String::new(),
         grant: GrantId::new(),
         subject: UserId::new(),
         peer: SiteName::parse("home").unwrap(),
