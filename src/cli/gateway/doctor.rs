@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use clap::Args;
+use mosaic_actors::ports::clock::Clock;
 
 use crate::cli::context::Context;
 use crate::cli::outcome::{Failure, Outcome};
@@ -13,7 +16,10 @@ pub(crate) struct Doctor {}
 impl Doctor {
     pub(crate) async fn run(self, context: &Context) -> Result<Outcome, Failure> {
         let report = match Config::load_in(context.config_args(), context.around()) {
-            Ok(config) => doctor::examine(&config, &SystemClock).await,
+            Ok(config) => {
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+                doctor::examine(&config, &clock).await
+            }
             Err(errors) => Report::of_bad_configuration(&errors),
         };
         let failed = !report.ok;
