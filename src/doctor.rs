@@ -121,10 +121,7 @@ pub async fn examine(config: &Config, clock: &Arc<dyn Clock>) -> Report {
             probes.extend(seen.probes);
         }
         Ok(None) => probes.push(database_probes::embedded_at_rest(config)),
-        Err(error) => {
-            let remedy = error.remedy();
-            probes.push(Probe::red("database", error.to_string(), remedy));
-        }
+        Err(error) => probes.push(Probe::red("database", error.to_string(), "correct postgres.url")),
     }
     let state = listeners::is_serving(config, root.as_deref()).await;
     probes.extend(listeners::probes(config, state));

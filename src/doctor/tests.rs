@@ -12,7 +12,9 @@ use crate::config::{ConfigArgs, Surroundings};
 use crate::pki::authority::CertificateAuthority;
 use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
 use crate::postgres::ca_store::SqlCaStore;
-use crate::postgres::database::NodeDatabase;
+use crate::postgres::database::{embedded_options, reachable_url};
+use crate::postgres::embedded::EmbeddedPostgres;
+use crate::postgres::migrations;
 use crate::postgres::testing::{TemporaryDirectory, TestDatabase};
 use crate::secrets::MasterSecret;
 use crate::tls::{SwappableIdentity, TlsVersions, enrollment_server_config};
@@ -90,12 +92,16 @@ async fn a_new_node_of_tier_local_has_nothing_red_before_its_first_start() {
 async fn the_running_database_of_tier_local_is_found_and_looked_at() {
     let state = initialised();
     let config = config(&state, &[]);
-    let database = NodeDatabase::open(&config).await.unwrap();
+    assert!(reachable_url(&config).unwrap().is_none());
+    let server = EmbeddedPostgres::start(&embedded_options(&config).unwrap()).unwrap();
+    let url = reachable_url(&config).unwrap().unwrap();
+    migrations::run(&url).await.unwrap();
+    check_database(&config, &url, &clock()).await.unwrap();
     let report = examine(&config, &clock()).await;
     assert!(report.ok, "{report}");
     assert_eq!(saw(&report, "schema").0, Status::Green);
     assert!(saw(&report, "database").1.starts_with("PostgreSQL "), "{report}");
-    database.close().await;
+    server.stop();
     let report = examine(&config, &clock()).await;
     assert_eq!(saw(&report, "database"), (Status::Green, "stopped; 'mosaic gateway serve' starts it".to_owned()));
 }
