@@ -9,6 +9,7 @@ pub mod body;
 pub mod error;
 pub mod identify;
 pub mod path;
+pub mod stall;
 
 pub use answer::{json, json_bytes};
 pub use bearer::bearer_token;
@@ -16,6 +17,7 @@ pub use body::{parse_json, parse_query, read_body};
 pub use error::{ApiError, no_such_path};
 pub use identify::{CurrentRequest, identify, remote_ip, traceparent};
 pub use path::{path_text, path_value};
+pub use stall::limit_write_stall;
 
 #[cfg(test)]
 mod tests;

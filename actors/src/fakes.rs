@@ -330,6 +330,11 @@ impl LocalRows for FakeRows {
         let page = page(&found, false, Some(right.subject()));
         Box::pin(async { Ok(page) })
     }
+
+    fn exists(&self, _: ReadRight, id: RowId, _: Instant) -> PortFuture<Result<bool, Fault>> {
+        let found = self.shelf.lock().unwrap().rows.iter().any(|row| row.1 == id.as_str());
+        Box::pin(async move { Ok(found) })
+    }
 }
 
 /// Runs one case of a property test in an actix system of its own, on paused time.

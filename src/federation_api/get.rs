@@ -51,7 +51,7 @@ pub(crate) async fn get(
 
 async fn answer(inbound: &Inbound, right: &ReadRight, id: &str, deadline: Instant) -> Result<HttpResponse, ApiError> {
     let Ok(id) = RowId::parse(id) else { return Err(missing(inbound, "row_id_malformed").await) };
-    let page = match inbound.services.rows.get(right.clone(), id, deadline).await {
+    let page = match inbound.services.rows.get(right.clone(), id.clone(), deadline).await {
         Ok(page) => page,
         Err(fault) => return Err(inbound.fail(fault, "rows")),
     };
@@ -59,10 +59,22 @@ async fn answer(inbound: &Inbound, right: &ReadRight, id: &str, deadline: Instan
         Ok(page) => page.into_page(),
         Err(violation) => return Err(inbound.breach(violation.as_str()).await),
     };
-    let Some(row) = page.rows.first() else { return Err(missing(inbound, "row_absent_or_invisible").await) };
+    let Some(row) = page.rows.first() else {
+        let reason = true_reason(inbound, right, id, deadline).await;
+        return Err(missing(inbound, reason).await);
+    };
     let json = assemble(&page.row_json(row));
     inbound.allow(1, json.len()).await?;
     Ok(json_bytes(StatusCode::OK, json))
+}
+
+/// Asked in both cases, so that neither answer comes later than the other.
+async fn true_reason(inbound: &Inbound, right: &ReadRight, id: RowId, deadline: Instant) -> &'static str {
+    match inbound.services.rows.exists(right.clone(), id, deadline).await {
+        Ok(true) => "row_not_visible",
+        Ok(false) => "row_absent",
+        Err(_) => "row_absent_or_not_visible",
+    }
 }
 
 async fn missing(inbound: &Inbound, reason: &'static str) -> ApiError {

@@ -64,6 +64,10 @@ impl LocalRows for ScriptedRows {
         let query = ListRows { limit: NonZeroU32::MIN, after: None, filter: Default::default() };
         self.list(right, query, deadline)
     }
+
+    fn exists(&self, _: ReadRight, id: RowId, _: Instant) -> PortFuture<Result<bool, Fault>> {
+        Box::pin(std::future::ready(Ok(id.as_str() == "hidden")))
+    }
 }
 
 #[derive(Default)]
@@ -343,8 +347,11 @@ async fn a_get_is_the_row_and_absent_is_invisible() {
     owner.holds(&[], false);
     let absent = owner.post(GET, "{}").await;
     assert_eq!(absent.error(), (404, "not_found", "no such row", None));
-    let impossible = owner.post("/api/federation/v1/get/tasks/%01", "{}").await;
-    assert_eq!(impossible.error(), absent.error());
+    for path in ["/api/federation/v1/get/tasks/hidden", "/api/federation/v1/get/tasks/%01"] {
+        assert_eq!(owner.post(path, "{}").await.error(), absent.error());
+    }
+    let reasons: Vec<_> = owner.log.events.lock().unwrap()[1..].iter().map(|event| event.reason.unwrap()).collect();
+    assert_eq!(reasons, ["row_absent", "row_not_visible", "row_id_malformed"], "the audit keeps the true reason");
     assert_eq!(owner.post(GET, r#"{"x":1}"#).await.error().0, 400);
 }
 

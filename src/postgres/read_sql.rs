@@ -118,6 +118,14 @@ pub(crate) fn get_sql(table: &TableMap, tenants: TenantShape) -> ReadSql {
     ReadSql { text, binds: plan.binds }
 }
 
+/// Whether there is a row of this id: no tenants, and so nothing of the row either.
+pub(crate) fn exists_sql(table: &TableMap) -> ReadSql {
+    let mut plan = Plan::new(table);
+    let id = plan.bind(Bind::RowId, key_type(&table.id.storage));
+    let text = format!("SELECT EXISTS (SELECT FROM {} AS r WHERE r.{} = {id})", table.table, table.id.quoted);
+    ReadSql { text, binds: plan.binds }
+}
+
 /// What every read returns: order, id, owner, team, then the columns of the catalog. `table` is an alias.
 pub(crate) fn row_columns(table: &TableMap, alias: &str) -> String {
     let mut columns = format!(

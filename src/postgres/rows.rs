@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Error, Statement};
 
 use super::catalog::{TableCatalog, TableMap};
-use super::pool::sql_fault;
-use super::read_sql::{ReadSql, TenantShape, get_sql, list_sql};
+use super::pool::{OrFault as _, sql_fault};
+use super::read_sql::{ReadSql, TenantShape, exists_sql, get_sql, list_sql};
 use super::row_json::{FormChanged, PageWriter};
 use crate::config::Limits;
 
@@ -96,6 +96,27 @@ impl PgLocalRows {
         self.read(&Read { table, sql: &sql, parameters: &parameters, limit: 1, bytes: self.page_bytes }, deadline).await
     }
 
+    async fn exists(self, tenant: Tenant, right: ReadRight, id: RowId, deadline: Instant) -> Result<bool, Fault> {
+        let table = self.table(&right)?;
+        let sql = exists_sql(table);
+        let values = Values { table, tenant: &tenant, filter: &Filter::default(), after: None, id: Some(&id), rows: 1 };
+        let Some(parameters) = values.parameters(&sql)? else { return Ok(false) };
+        let looking = async {
+            let mut lease = self.connections.lease("look for a row").await?;
+            lease.start();
+            let statement = prepared(&lease, &sql.text).await.or_fault("look for a row")?;
+            let mut rows =
+                std::pin::pin!(lease.query_raw(&statement, parameters.iter()).await.or_fault("look for a row")?);
+            let mut found = false;
+            while let Some(row) = rows.try_next().await.or_fault("look for a row")? {
+                found = row.get(0);
+            }
+            lease.finish();
+            Ok(found)
+        };
+        timeout_at(deadline, looking).await.unwrap_or_else(|_| Err(Fault::new(FaultKind::TimedOut, Stage::Database)))
+    }
+
     fn table(&self, right: &ReadRight) -> Result<&TableMap, Fault> {
         self.catalog.get(right.resource()).map(AsRef::as_ref).ok_or_else(|| {
             tracing::error!(resource = %right.resource(), "a right names a resource that the catalog does not have");
@@ -149,6 +170,11 @@ impl LocalRows for PgLocalRows {
     fn get(&self, right: ReadRight, id: RowId, deadline: Instant) -> PortFuture<Result<Page, Fault>> {
         let (rows, tenant) = (self.clone(), Tenant::of(&right));
         Box::pin(rows.get(tenant, right, id, deadline))
+    }
+
+    fn exists(&self, right: ReadRight, id: RowId, deadline: Instant) -> PortFuture<Result<bool, Fault>> {
+        let (rows, tenant) = (self.clone(), Tenant::of(&right));
+        Box::pin(rows.exists(tenant, right, id, deadline))
     }
 }
 

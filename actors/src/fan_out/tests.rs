@@ -211,6 +211,15 @@ async fn own_rows_pass_the_second_wall_or_nothing_of_them_does() {
         ) -> crate::ports::PortFuture<Result<crate::domain::answer::Page, Fault>> {
             Box::pin(async { Ok(page(&[(1, "somebody-elses")], false, Some(user(2)))) })
         }
+
+        fn exists(
+            &self,
+            _: crate::domain::query::ReadRight,
+            _: RowId,
+            _: Instant,
+        ) -> crate::ports::PortFuture<Result<bool, Fault>> {
+            Box::pin(async { Ok(true) })
+        }
     }
     let Bench { registry, .. } = bench([]).await;
     let fan_out = start(Arc::new(Leaky), registry, FanOutLimits::default());

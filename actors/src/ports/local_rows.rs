@@ -16,6 +16,10 @@ pub trait LocalRows: Send + Sync + 'static {
 
     /// A page of one row or none; absent and invisible are the same.
     fn get(&self, right: ReadRight, id: RowId, deadline: Instant) -> PortFuture<Result<Page, Fault>>;
+
+    /// Whether the right's resource has a row of this id at all, whoever may see it: the true reason of a 404, for the audit
+    /// log and nobody else. It takes the same time for every row that there is.
+    fn exists(&self, right: ReadRight, id: RowId, deadline: Instant) -> PortFuture<Result<bool, Fault>>;
 }
 
 #[derive(Debug, Clone, PartialEq)]

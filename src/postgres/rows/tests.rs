@@ -177,6 +177,8 @@ async fn a_get_shows_what_a_list_shows_and_nothing_else() {
     for (number, seen) in [(10_u128, true), (11, true), (12, false), (13, false)] {
         let page = site.get(&mine, &Uuid::from_u128(number).to_string()).await;
         assert_eq!(page.rows.len(), usize::from(seen), "{number}");
+        let id = RowId::parse(&Uuid::from_u128(number).to_string()).unwrap();
+        assert_eq!(LocalRows::exists(&site.rows, mine.clone(), id, soon()).await, Ok(number != 13), "{number}");
     }
     for no_id in ["10", "{00000000-0000-0000-0000-00000000000a}", "urn:uuid:00000000-0000-0000-0000-00000000000a"] {
         assert_eq!(site.get(&mine, no_id).await.rows.len(), 0, "{no_id}");
