@@ -31,7 +31,6 @@ fn invite(peer: &ScriptedPeer) -> Invite {
 /// An enrolment answer for `public_key`, signed by `ca`.
 fn certified(ca: &CaMaterial, public_key: Vec<u8>) -> Value {
     let request = ClientRequest {
-        csr_pem: String::new(),
         public_key,
         csr_pem: String::new(),
         grant: GrantId::new(),
