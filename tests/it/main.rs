@@ -1,1 +1,10 @@
+//! Black-box tests: the real binary, real Postgres, real certificates, real TLS.
+//!
+//! Every test starts the nodes that it needs as processes of their own, on free ports, each with a database of its own in one private
+//! cluster per test run, and stops them when it ends.
 
+mod harness;
+
+mod failures;
+mod main_job;
+mod refusals;

@@ -42,6 +42,7 @@ impl Answer {
 
 impl Api {
     pub(crate) fn new(base: &str, token: Option<&str>) -> Self {
+        mosaic::tls::install_default_provider();
         let http = reqwest::Client::builder().no_proxy().build().expect("a plain client");
         Self { base: base.to_owned(), token: token.map(str::to_owned), http }
     }
