@@ -22,7 +22,9 @@ impl DemoDirectory {
         let temporary = kept.is_none();
         let path = match kept {
             Some(path) => std::path::absolute(&path).map_err(|e| failed(&path, &e))?,
-            None => std::env::temp_dir().join(format!("mosaic-demo-{}", &uuid::Uuid::new_v4().simple().to_string()[..12])),
+            None => {
+                std::env::temp_dir().join(format!("mosaic-demo-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]))
+            }
         };
         if temporary {
             std::fs::create_dir(&path).map_err(|e| failed(&path, &e))?;
@@ -31,7 +33,8 @@ impl DemoDirectory {
         }
         let directory = Self { path, temporary };
         // As root the databases run as another user, who must be able to pass through; nobody can list it.
-        std::fs::set_permissions(&directory.path, Permissions::from_mode(0o711)).map_err(|e| failed(&directory.path, &e))?;
+        std::fs::set_permissions(&directory.path, Permissions::from_mode(0o711))
+            .map_err(|e| failed(&directory.path, &e))?;
         Ok(directory)
     }
 
@@ -52,7 +55,8 @@ impl DemoDirectory {
         let file = self.path.join(REPORT);
         match std::fs::read(&file) {
             Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|e| {
-                Failure::failed(format!("{}: {e}", file.display())).remedy("remove the directory, or choose another --dir")
+                Failure::failed(format!("{}: {e}", file.display()))
+                    .remedy("remove the directory, or choose another --dir")
             }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed(&file, &e)),

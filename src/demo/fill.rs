@@ -36,8 +36,7 @@ pub(super) async fn fill(site: &'static Site, node: &NodeProcess, seed: u64) -> 
 }
 
 async fn add(admin: &Node, person: &Person, teams: &BTreeMap<String, Uuid>) -> Result<PersonReport, Failure> {
-    let body =
-        CreateUserV1 { name: person.name.to_owned(), display_name: Some(person.display_name.to_owned()) };
+    let body = CreateUserV1 { name: person.name.to_owned(), display_name: Some(person.display_name.to_owned()) };
     let user: UserV1 = admin.post(&Path::admin(["users"]), &body).await?;
     for team in person.teams {
         let id = teams[*team].to_string();

@@ -15,10 +15,7 @@ pub(super) async fn join(nodes: &[NodeProcess], reports: &[NodeReport]) -> Resul
     let [home_report, work_report] = reports else { return Err(Failure::failed("the demo has two sites")) };
     let of_work = scope_of_work(work_report.teams["platform"]);
     let of_home = scope_of_home(home_report.teams["garden"]);
-    Ok(vec![
-        let_read("work", work, "home", home, of_work).await?,
-        let_read("home", home, "work", work, of_home).await?,
-    ])
+    Ok(vec![let_read("work", work, "home", home, of_work).await?, let_read("home", home, "work", work, of_home).await?])
 }
 
 /// At work: tasks of the platform team and her own, all her notes, and no memory.

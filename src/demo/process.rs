@@ -158,6 +158,7 @@ fn not_ready(site: &str, log_file: &Path) -> Failure {
     let log = std::fs::read_to_string(log_file).unwrap_or_default();
     let last: Vec<&str> = log.lines().rev().take(12).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
-    Failure::failed(format!("the node {site} did not start\n{}", last.join("\n")))
-        .remedy("'mosaic gateway doctor' tells what a node needs; often PostgreSQL is missing: apt-get install -y postgresql")
+    Failure::failed(format!("the node {site} did not start\n{}", last.join("\n"))).remedy(
+        "'mosaic gateway doctor' tells what a node needs; often PostgreSQL is missing: apt-get install -y postgresql",
+    )
 }

@@ -103,10 +103,8 @@ fn task(chance: &mut Chance, writer: &Writer, now: OffsetDateTime) -> TaskRow {
     let (team_id, theme) = place(chance, writer);
     let created_at = moment(chance, now);
     let old = now - created_at > Duration::days(21);
-    let status = *chance.weighted(
-        &["open", "in_progress", "blocked", "done"],
-        if old { &[2, 1, 1, 16] } else { &[9, 5, 2, 4] },
-    );
+    let status =
+        *chance.weighted(&["open", "in_progress", "blocked", "done"], if old { &[2, 1, 1, 16] } else { &[9, 5, 2, 4] });
     let due = chance.once_in(3).then(|| Duration::days(1 + i64::try_from(chance.below(40)).unwrap_or(0)));
     TaskRow {
         created_at,

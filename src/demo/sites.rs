@@ -50,10 +50,7 @@ const fn person(
 pub(super) const SITES: [Site; 2] = [
     Site {
         name: "home",
-        teams: &[
-            Team { name: "family", theme: &words::FAMILY },
-            Team { name: "garden", theme: &words::GARDEN },
-        ],
+        teams: &[Team { name: "family", theme: &words::FAMILY }, Team { name: "garden", theme: &words::GARDEN }],
         people: &[
             person("ada", "Ada Okafor", &["family", "garden"], &words::HOUSE, 6),
             person("sam", "Sam Lindqvist", &["family", "garden"], &words::HOUSE, 4),

@@ -16,13 +16,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::BootError;
 use super::node::Parts;
 use crate::config::{Config, TlsFiles};
+use crate::http::limit_write_stall;
 use crate::telemetry::metrics;
 use crate::tls::peer_connection::on_connect;
 use crate::tls::{self, TlsVersions};
 use crate::{admin_api, enrollment_api, federation_api, health, http, openapi, session_api};
-
-/// Requests under way at a stop may take this long; longer than any deadline that is usual, shorter than a supervisor's patience.
-const DRAIN_SECONDS: u64 = 10;
 
 /// How long a closing connection may take to say goodbye.
 const LINGER: Duration = Duration::from_secs(1);
@@ -113,12 +111,17 @@ fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
             .configure(openapi::configure)
             .default_service(web::to(http::no_such_path))
     });
+    let limits = &parts.config.limits;
+    let stall = limits.write_stall;
     let server = server
-        .keep_alive(parts.config.limits.keep_alive)
-        .client_request_timeout(parts.config.limits.request_head)
+        .on_connect(move |io, _| limit_write_stall(io, stall))
+        .workers(workers(limits.workers))
+        .backlog(limits.backlog)
+        .keep_alive(limits.keep_alive)
+        .client_request_timeout(limits.request_head)
         .client_disconnect_timeout(LINGER)
-        .max_connections(parts.config.limits.federation_connections)
-        .shutdown_timeout(DRAIN_SECONDS)
+        .max_connections(limits.api_connections)
+        .shutdown_timeout(limits.drain.as_secs())
         .disable_signals();
     let bound = match &parts.config.api.tls {
         None => server.listen(socket),
@@ -132,8 +135,9 @@ fn federation(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     let metrics = Arc::clone(&parts.metrics);
     let versions = if parts.config.federation.tls12 { TlsVersions::From12 } else { TlsVersions::Only13 };
     let tls = tls::federation_server_config(&parts.pki.gate, &parts.pki.identity, versions);
-    let on_connect = on_connect(parts.pki.arc.clone(), parts.pki.ca.root(), Arc::clone(&parts.clock));
+    let identify_peer = on_connect(parts.pki.arc.clone(), parts.pki.ca.root(), Arc::clone(&parts.clock));
     let limits = &parts.config.limits;
+    let stall = limits.write_stall;
     HttpServer::new(move || {
         let metrics = Arc::clone(&metrics);
         App::new()
@@ -141,14 +145,21 @@ fn federation(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
             .wrap(from_fn(move |request, next| metrics::measure(Arc::clone(&metrics), "federation", request, next)))
             .configure(federation_api::configure(services.clone()))
     })
-    .on_connect(on_connect)
+    .on_connect(move |io, extensions| {
+        limit_write_stall(io, stall);
+        identify_peer(io, extensions);
+    })
+    // An asker that hangs up is gone: its handler is dropped, and with it the query in the database.
+    .h1_allow_half_closed(false)
+    .workers(workers(limits.workers))
+    .backlog(limits.backlog)
     .keep_alive(limits.keep_alive)
     .client_request_timeout(limits.request_head)
     .client_disconnect_timeout(LINGER)
     .tls_handshake_timeout(limits.tls_handshake)
     .max_connection_rate(limits.handshakes)
     .max_connections(limits.federation_connections)
-    .shutdown_timeout(DRAIN_SECONDS)
+    .shutdown_timeout(limits.drain.as_secs())
     .disable_signals()
     .listen_rustls_0_23(socket, tls)
     .map(HttpServer::run)
@@ -161,6 +172,7 @@ fn enrollment(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     let versions = if parts.config.federation.tls12 { TlsVersions::From12 } else { TlsVersions::Only13 };
     let tls = tls::enrollment_server_config(&parts.pki.identity, versions);
     let limits = &parts.config.limits;
+    let stall = limits.write_stall;
     HttpServer::new(move || {
         let metrics = Arc::clone(&metrics);
         App::new()
@@ -168,14 +180,17 @@ fn enrollment(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
             .wrap(from_fn(move |request, next| metrics::measure(Arc::clone(&metrics), "enrollment", request, next)))
             .configure(enrollment_api::configure(services.clone()))
     })
+    .on_connect(move |io, _| limit_write_stall(io, stall))
+    .h1_allow_half_closed(false)
     .workers(1)
+    .backlog(limits.backlog)
     .keep_alive(limits.keep_alive)
     .client_request_timeout(limits.request_head)
     .client_disconnect_timeout(LINGER)
     .tls_handshake_timeout(limits.tls_handshake)
     .max_connection_rate(limits.handshakes)
     .max_connections(limits.enroll_connections)
-    .shutdown_timeout(DRAIN_SECONDS)
+    .shutdown_timeout(limits.drain.as_secs())
     .disable_signals()
     .listen_rustls_0_23(socket, tls)
     .map(HttpServer::run)
@@ -200,4 +215,9 @@ fn api_tls(files: &TlsFiles) -> Result<rustls::ServerConfig, BootError> {
 
 fn cannot(listener: &'static str, error: std::io::Error) -> BootError {
     BootError::new("listeners", error, format!("the {listener} listener cannot be served; report this as a defect"))
+}
+
+/// More threads than cores only cost memory.
+fn workers(limit: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(limit)
 }

@@ -7,19 +7,31 @@ use mosaic_actors::ports::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::postgres::audit::AuditStore;
+use crate::postgres::grants::Grants;
 
-/// Between two looks. The audit's partitions are made weeks ahead, so that a missed look costs nothing.
-const EVERY: Duration = Duration::from_secs(3_600);
+/// Between two looks at the audit's partitions. They are made weeks ahead, so that a missed look costs nothing.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Makes the audit's partitions ahead, until `stop`.
-pub(super) async fn run(audit: AuditStore, clock: Arc<dyn Clock>, stop: CancellationToken) {
+/// Between two looks for grants that are past their end. Decisions compare the time themselves; this is for what admins read.
+const EXPIRY_EVERY: Duration = Duration::from_secs(60);
+
+/// Keeps the audit's partitions ahead and marks grants that have ended, until `stop`.
+pub(super) async fn run(audit: AuditStore, grants: Grants, clock: Arc<dyn Clock>, stop: CancellationToken) {
+    let mut partitions = tokio::time::interval(PARTITIONS_EVERY);
+    let mut expiry = tokio::time::interval(EXPIRY_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
-        }
-        if let Err(fault) = audit.ensure_partitions(clock.now()).await {
-            tracing::warn!(%fault, "the audit's next partitions could not be made; tried again in an hour");
+            _ = partitions.tick() => {
+                if let Err(fault) = audit.ensure_partitions(clock.now()).await {
+                    tracing::warn!(%fault, "the audit's next partitions could not be made; tried again in an hour");
+                }
+            }
+            _ = expiry.tick() => {
+                if let Err(fault) = grants.expire_overdue().await {
+                    tracing::warn!(%fault, "ended grants could not be marked; tried again in a minute");
+                }
+            }
         }
     }
 }

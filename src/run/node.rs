@@ -22,6 +22,7 @@ use crate::peer_http::{HttpDialer, PeerLimits};
 use crate::postgres::audit::AuditStore;
 use crate::postgres::authority_feed::AuthorityFeed;
 use crate::postgres::catalog::{TableCatalog, built_in_resources, load_catalog};
+use crate::postgres::grants::Grants;
 use crate::postgres::links::Links;
 use crate::postgres::rows::{PgLocalRows, QueryCanceller};
 use crate::secrets::MasterSecret;
@@ -80,7 +81,8 @@ impl Node {
             authority::follow(&parts.config, &parts.database, &parts.grants, &parts.registry).await?;
         let stop = CancellationToken::new();
         parts.pki.keep(crl_news, stop.clone());
-        actix_rt::spawn(housekeeping::run(audit_store, Arc::clone(&parts.clock), stop.clone()));
+        let grants = Grants::new(parts.database.sessions());
+        actix_rt::spawn(housekeeping::run(audit_store, grants, Arc::clone(&parts.clock), stop.clone()));
 
         let ready = parts.ready(&sockets)?;
         let doors = Doors::open(&parts, sockets)?;

@@ -110,8 +110,10 @@ fn write_config(file: &Path, args: &ConfigArgs) -> Result<bool, Failure> {
     if file.exists() {
         return match values.first() {
             None => Ok(false),
-            Some((key, _)) => Err(Failure::failed(format!("{} exists already; {key} stays as it is there", file.display()))
-                .remedy("edit it, remove it, or choose another file with --config")),
+            Some((key, _)) => {
+                Err(Failure::failed(format!("{} exists already; {key} stays as it is there", file.display()))
+                    .remedy("edit it, remove it, or choose another file with --config"))
+            }
         };
     }
     let site = values.iter().all(|(key, _)| key != "site").then(|| ("site".to_owned(), machine_name()));

@@ -38,12 +38,12 @@ impl Serve {
             let watch = std::thread::Builder::new().name("stdin".to_owned()).spawn(end_with_stdin);
             watch.map_err(|e| Failure::failed(format!("cannot start a thread: {e}")))?;
         }
-        actix_rt::System::new()
-            .block_on(run::serve(config, move |ready| tell(ready, json)))
-            .map_err(|BootError { step, cause, remedy }| {
+        actix_rt::System::new().block_on(run::serve(config, move |ready| tell(ready, json))).map_err(
+            |BootError { step, cause, remedy }| {
                 let failure = Failure::failed(format!("{step}: {cause}"));
                 if remedy.is_empty() { failure } else { failure.remedy(remedy) }
-            })
+            },
+        )
     }
 }
 
@@ -52,7 +52,9 @@ fn tell(ready: &Ready, json: bool) {
         say(&format!("{}\n", serde_json::to_string(ready).expect("invariant: addresses are JSON")));
     } else {
         let Ready { site, api_url, federation_url, enrollment_url, .. } = ready;
-        say(&format!("site {site} is up\n  api         {api_url}\n  federation  {federation_url}\n  enrollment  {enrollment_url}\n"));
+        say(&format!(
+            "site {site} is up\n  api         {api_url}\n  federation  {federation_url}\n  enrollment  {enrollment_url}\n"
+        ));
     }
 }
 
