@@ -14,6 +14,7 @@ use crate::pki::authority::CertificateAuthority;
 use crate::pki::ca_store::CaStore;
 use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
 use crate::postgres::ca_store::SqlCaStore;
+use crate::postgres::embedded;
 use crate::postgres::embedded::binaries::OLDEST_MAJOR;
 use crate::postgres::migrations::{self, SchemaState};
 use crate::postgres::pool::{DatabaseUrl, PoolOptions, SqlCause, TlsMode};
@@ -31,8 +32,12 @@ pub(super) struct Seen {
     pub(super) root: Option<Vec<u8>>,
 }
 
-/// The database of tier `local` while no node runs it.
+/// The database of tier `local` while it takes no connections.
 pub(super) fn embedded_at_rest(config: &Config) -> Probe {
+    if embedded::is_in_use(&config.state_dir) {
+        let detail = "a node owns it, but it takes no connections now: it is starting, recovering or stopping";
+        return Probe::red(SERVER, detail, unreachable_remedy(Tier::Local));
+    }
     let detail = if config.postgres_dir().join("data/PG_VERSION").is_file() {
         "stopped; 'mosaic gateway serve' starts it"
     } else {

@@ -107,6 +107,18 @@ async fn the_running_database_of_tier_local_is_found_and_looked_at() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_being_restarted_is_red_for_as_long_as_that_takes() {
+    let state = initialised();
+    let config = config(&state, &[]);
+    // What a node holds from before the server starts until after it stopped.
+    let lock = std::fs::File::create(state.path().join("postgres.lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(saw(&examine(&config, &clock()).await, "database").0, Status::Red);
+    drop(lock);
+    assert_eq!(saw(&examine(&config, &clock()).await, "database").0, Status::Green);
+}
+
+#[tokio::test]
 async fn a_missing_state_directory_and_secret_are_red_and_end_a_start_at_the_first() {
     let state = TemporaryDirectory::new();
     let missing = Config { state_dir: state.path().join("none"), ..config(&state, &[]) };

@@ -496,7 +496,9 @@ fn spawn_kept(command: Command) -> std::io::Result<Child> {
 fn read_log(stderr: ChildStderr, kept: Arc<Mutex<VecDeque<String>>>) {
     let read = move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if line.starts_with("FATAL") || line.starts_with("PANIC") {
+            // "the database system is starting up": the answer to every one of our own attempts while it recovers.
+            let is_refusal = line.contains("the database system is ");
+            if (line.starts_with("FATAL") && !is_refusal) || line.starts_with("PANIC") {
                 tracing::warn!(target: "mosaic::embedded_postgres", "{line}");
             } else {
                 tracing::debug!(target: "mosaic::embedded_postgres", "{line}");
