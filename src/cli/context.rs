@@ -79,7 +79,7 @@ impl Context {
                 "MOSAIC_ADMIN_TOKEN",
             )?,
         };
-        Node::new(self.api()?, TokenKind::Admin, token, None)
+        Node::new(self.api()?, TokenKind::Admin, token, &self.api_roots())
     }
 
     /// The node, asked as a session.
@@ -89,7 +89,7 @@ impl Context {
             None => read_token(&self.reachable_config()?.session_token_file(), "a session", "--token", "MOSAIC_TOKEN")
                 .map_err(|failure| failure.remedy("make one with: mosaic token create --user <name> --save"))?,
         };
-        Node::new(self.api()?, TokenKind::Session, token, None)
+        Node::new(self.api()?, TokenKind::Session, token, &self.api_roots())
     }
 
     /// Keeps a token for the commands that follow.
@@ -110,6 +110,12 @@ impl Context {
         }
         let config = self.reachable_config()?;
         parse_api(&config.api_url(config.api.listen)).map_err(Failure::failed)
+    }
+
+    /// The node's own certificate counts beside the system's roots: whoever can read its configuration need not be told twice.
+    fn api_roots(&self) -> Vec<u8> {
+        let tls = self.config().ok().and_then(|config| config.api.tls);
+        tls.and_then(|tls| std::fs::read(tls.certificate).ok()).unwrap_or_default()
     }
 
     /// The configuration of a node that commands want to reach; when there is none, other ways to say where it is.

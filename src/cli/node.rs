@@ -38,21 +38,18 @@ pub(crate) struct RawAnswer {
 }
 
 impl Node {
-    /// A client of the node at `base` (scheme, host and port).
-    pub(crate) fn new(
-        base: Url,
-        kind: TokenKind,
-        token: String,
-        root: Option<reqwest::Certificate>,
-    ) -> Result<Self, Failure> {
+    /// A client of the node at `base` (scheme, host and port). `roots`: certificates in PEM to trust beside the system's.
+    pub(crate) fn new(base: Url, kind: TokenKind, token: String, roots: &[u8]) -> Result<Self, Failure> {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("mosaic-cli/", env!("CARGO_PKG_VERSION")));
-        if let Some(root) = root {
-            builder = builder.tls_certs_only([root]);
+        if base.scheme() == "https" {
+            let roots = reqwest::Certificate::from_pem_bundle(roots)
+                .map_err(|e| Failure::failed(format!("api.tls_certificate: {}", whole(&e))))?;
+            builder = builder.tls_certs_merge(roots);
         }
         let http = builder.build().map_err(|e| Failure::failed(format!("cannot set up a client: {}", whole(&e))))?;
         Ok(Self { http, base, token, kind })

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::table::{Room, Table};
-use crate::wire::session_v1::{AnswerBody, Ordered, SourceBody};
+use crate::wire::session_v1::{AnswerBody, Ordered, SourceBody, SourceErrorBody};
 
 /// Columns that a table shows only when asked: they say little to a reader.
 const QUIET: [&str; 4] = ["owner_id", "team_id", "updated_at", "_source"];
@@ -99,7 +99,7 @@ pub(crate) fn sources_summary(answer: &AnswerBody, terminal: Option<usize>) -> S
         .column("note", Room::GivesWay);
     for (name, source) in answer.sources.iter() {
         let took = format!("{} ms", source.took_ms);
-        table.row([name, &source.status, &source.rows.to_string(), &took, &note(source)]);
+        table.row([name, &source.status, &source.rows.to_string(), &took, &note(name, source)]);
     }
     let mut text = table.render(terminal);
     text.push('\n');
@@ -108,20 +108,45 @@ pub(crate) fn sources_summary(answer: &AnswerBody, terminal: Option<usize>) -> S
     text
 }
 
-fn note(source: &SourceBody) -> String {
+fn note(name: &str, source: &SourceBody) -> String {
     let mut notes = Vec::new();
     if let Some(age) = source.age_ms {
         notes.push(format!("{:.1} s old", age as f64 / 1000.0));
     }
     if let Some(error) = &source.error {
-        notes.push(error.message.clone().unwrap_or_else(|| format!("{} at {}", error.code, error.stage)));
+        notes.push(why(name, error));
         notes.extend(error.retry_after_ms.map(|after| format!("asked again in {} s", after.div_ceil(1000))));
     }
-    notes.extend(source.breaker.as_ref().filter(|state| *state != "closed").map(|state| format!("breaker {state}")));
-    if source.error.is_some() {
-        notes.extend(source.last_ok_at.as_ref().map(|at| format!("last answer {at}")));
+    if matches!(source.status.as_str(), "timed_out" | "unreachable" | "breaker_open") {
+        notes.extend(source.last_ok_at.as_deref().map(|at| {
+            format!("last answer {}", minutes(at).unwrap_or_else(|| at.to_owned()))
+        }));
     }
     notes.join("; ")
+}
+
+/// What an error of a source means to a person, and its code for whoever looks it up.
+fn why(source: &str, error: &SourceErrorBody) -> String {
+    let meaning = match (error.code.as_str(), source) {
+        _ if error.message.is_some() => error.message.as_deref().unwrap_or_default(),
+        ("scope_violation", "local") => "this site has no such resource",
+        ("scope_violation", _) => "its grant does not cover this resource",
+        ("peer_timeout", _) => "no answer in time",
+        ("local_timeout", _) => "the database did not answer in time",
+        ("peer_unreachable", _) => "cannot be reached",
+        ("breaker_open", _) => "not asked, because it failed repeatedly",
+        ("grant_revoked", _) => "the grant was revoked",
+        ("grant_suspended", _) => "the grant is suspended",
+        ("grant_expired", _) => "the grant has expired",
+        ("grant_pending", _) => "the grant is not active yet",
+        ("certificate_expired", _) => "this link's certificate has expired; enrol again with a new invite",
+        ("peer_forbidden" | "peer_unauthorized", _) => "it does not accept this link's certificate",
+        ("peer_rate_limited", _) => "asked too often",
+        ("peer_bad_answer", _) => "its answer is unusable",
+        ("peer_incompatible", _) => "it speaks another version of the protocol",
+        _ => return format!("{} at {}", error.code, error.stage),
+    };
+    format!("{meaning} ({} at {})", error.code, error.stage)
 }
 
 fn verdict(answer: &AnswerBody) -> String {
@@ -158,7 +183,7 @@ mod tests {
         "_partial":true,"_truncated":false,"_sources":{"local":{"status":"ok","rows":1,"took_ms":2},
         "work":{"status":"cached","rows":1,"took_ms":0,"age_ms":1500},
         "far":{"status":"timed_out","rows":0,"took_ms":3000,"error":{"code":"peer_timeout","stage":"first_byte",
-        "retryable":true,"retry_after_ms":14500},"breaker":"open"}},"_notices":[],"trace_id":"t"}"#;
+        "retryable":true,"retry_after_ms":14500},"breaker":"open","last_ok_at":"2026-11-01T09:59:58.5Z"}},"_notices":[],"trace_id":"t"}"#;
 
     #[test]
     fn rows_are_shown_with_their_source_first_and_their_id_last() {
@@ -176,7 +201,7 @@ mod tests {
             "SOURCE  STATUS     ROWS     TOOK  NOTE",
             "local   ok            1     2 ms",
             "work    cached        1     0 ms  1.5 s old",
-            "far     timed_out     0  3000 ms  peer_timeout at first_byte; asked again in 15 s; breaker open",
+            "far     timed_out     0  3000 ms  no answer in time (peer_timeout at first_byte); asked again in 15 s; last answer 2026-11-01 09:59",
             "",
             "2 rows, incomplete: nothing from far",
         ];

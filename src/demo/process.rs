@@ -80,7 +80,7 @@ impl NodeProcess {
 
     fn client(&self, kind: TokenKind, token: &str) -> Result<Node, Failure> {
         let base = Url::parse(&self.ready.api_url).map_err(|e| Failure::failed(e.to_string()))?;
-        Node::new(base, kind, token.to_owned(), None)
+        Node::new(base, kind, token.to_owned(), &[])
     }
 }
 
@@ -118,6 +118,8 @@ fn set_up(
         api_listen: Some(address(api)?),
         federation_listen: Some(address(federation)?),
         enrollment_listen: Some(address(enrollment)?),
+        // Both ends stop together here: there is nobody to finish anything for.
+        set: vec!["limits.drain_s=1".to_owned()],
         ..known
     };
     let made = init::initialise(&args, around)?;

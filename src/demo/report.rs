@@ -93,16 +93,17 @@ impl NodeReport {
     }
 
     fn move_to(&mut self, node: &NodeProcess) {
-        self.api.clone_from(&node.ready.api_url);
-        self.federation.clone_from(&node.ready.federation_url);
-        self.enrollment.clone_from(&node.ready.enrollment_url);
+        let address = |url: &str| url.trim_end_matches('/').to_owned();
+        self.api = address(&node.ready.api_url);
+        self.federation = address(&node.ready.federation_url);
+        self.enrollment = address(&node.ready.enrollment_url);
     }
 
     /// The API as one of the site's people.
     pub(super) fn session(&self, user: &str) -> Result<Node, Failure> {
         let person = self.users.get(user).ok_or_else(|| Failure::failed(format!("there is no '{user}' here")))?;
         let base = Url::parse(&self.api).map_err(|e| Failure::failed(e.to_string()))?;
-        Node::new(base, TokenKind::Session, person.session_token.clone(), None)
+        Node::new(base, TokenKind::Session, person.session_token.clone(), &[])
     }
 }
 
@@ -188,7 +189,7 @@ impl Report {
         if let Some((node, ada)) = self.nodes.get("home").and_then(|node| Some((node, node.users.get("ada")?))) {
             commands.push(format!(
                 "curl -s {}/api/v1/query -H 'authorization: Bearer {}' -d '{{\"verb\":\"list\",\"resource\":\"tasks\",\"limit\":3}}'",
-                node.api.trim_end_matches('/'),
+                node.api,
                 ada.session_token
             ));
         }

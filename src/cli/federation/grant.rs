@@ -135,7 +135,8 @@ fn changed(change: &GrantChangedV1) -> Outcome {
             Some(true) => "published on the revocation list",
             _ => "to be published with the next revocation list",
         };
-        text.push_str(&format!("{} certificates revoked, {published}\n", receipt.certificates_revoked));
+        let plural = if receipt.certificates_revoked == 1 { "certificate" } else { "certificates" };
+        text.push_str(&format!("{} {plural} revoked, {published}\n", receipt.certificates_revoked));
     }
     Outcome::new(change, text)
 }
