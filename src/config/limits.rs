@@ -13,7 +13,6 @@ pub enum Unit {
     Seconds,
     Bytes,
     Mebibytes,
-    Percent,
     /// Rows of one answer.
     Rows,
     /// Things that wait or run at the same time.
@@ -30,7 +29,6 @@ impl Unit {
             Self::Seconds => "_s",
             Self::Bytes => "_bytes",
             Self::Mebibytes => "_mib",
-            Self::Percent => "_percent",
             Self::Rows | Self::Slots | Self::Count => "",
         }
     }
@@ -63,9 +61,6 @@ macro_rules! unit {
     (mib) => {
         Unit::Mebibytes
     };
-    (percent) => {
-        Unit::Percent
-    };
     (rows) => {
         Unit::Rows
     };
@@ -88,9 +83,6 @@ macro_rules! type_of {
         usize
     };
     (mib) => {
-        u32
-    };
-    (percent) => {
         u32
     };
     (rows) => {
@@ -173,7 +165,6 @@ limits! {
         query_body: bytes = 65_536 in 4_096..=1_048_576, "query_body_bytes", "a query with a long filter is a few KiB";
         queries_in_flight: slots = 256 in 1..=100_000, "queries_in_flight",
             "queries of all sessions at once; the next is refused at once instead of slowing all";
-        query_sources: slots = 64 in 1..=1_024, "query_sources", "sources of one query; each costs a connection while it runs";
         session_cursor: bytes = 32_768 in 1_024..=262_144, "session_cursor_bytes",
             "a cursor holds a position per source, each with the peer's own cursor inside";
         row_body: bytes = 262_144 in 4_096..=4_194_304, "row_body_bytes",
@@ -214,12 +205,10 @@ limits! {
     }
     "Circuit breaker of a link" {
         breaker_failures: count = 3 in 1..=100, "breaker_failures", "opens after this many failures in a row";
-        breaker_ratio: percent = 50 in 1..=100, "breaker_ratio_percent", "or when this share of the window failed";
-        breaker_calls: count = 5 in 1..=1_000, "breaker_calls", "... and the window holds at least this many calls";
-        breaker_window: s = 30 in 1..=600, "breaker_window_s", "how far back the share is counted";
+        breaker_calls: count = 5 in 1..=1_000, "breaker_calls", "also opens when half of the calls of the window failed, and there were at least so many";
+        breaker_window: s = 30 in 1..=600, "breaker_window_s", "how far back that half is counted";
         breaker_open: s = 15 in 1..=3_600, "breaker_open_s", "first pause; it doubles with every failed probe";
         breaker_open_max: s = 300 in 1..=86_400, "breaker_open_max_s", "longest pause: a peer that is back is found within minutes";
-        breaker_jitter: percent = 20 in 0..=50, "breaker_jitter_percent", "so that many links do not probe in step";
     }
     "Being asked by peers" {
         grant_requests: count = 10 in 1..=100_000, "grant_requests_per_second", "sustained, per grant, unless the grant says otherwise";
@@ -247,7 +236,6 @@ limits! {
         client_certificate: s = 86_400 in 300..=7_776_000, "client_certificate_s", "short, because renewal is automatic and a lost key ends by itself";
         server_certificate: s = 604_800 in 3_600..=7_776_000, "server_certificate_s", "of the federation and enrolment listeners";
         crl: s = 86_400 in 3_600..=604_800, "crl_s", "a CRL is valid so long and re-signed at half of it";
-        renewal_overlap: s = 600 in 10..=3_600, "renewal_overlap_s", "old and new certificate are both accepted so long";
     }
     "Database" {
         sessions_pool: slots = 16 in 1..=1_000, "sessions_pool", "connections for sessions, admins and housekeeping";

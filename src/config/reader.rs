@@ -150,7 +150,6 @@ fn unit_words(unit: Unit) -> &'static str {
         Unit::Seconds => " (seconds)",
         Unit::Bytes => " (bytes)",
         Unit::Mebibytes => " (MiB)",
-        Unit::Percent => " (percent)",
         Unit::Rows | Unit::Slots | Unit::Count => "",
     }
 }
