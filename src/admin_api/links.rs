@@ -123,6 +123,8 @@ fn enrolment_fault(fault: Fault) -> Fault {
         FaultKind::NotFound | FaultKind::Unauthorized | FaultKind::Forbidden => {
             Fault { kind: FaultKind::Gone, ..fault }
         }
+        // An address that may not be dialled stays so however often it is tried: the request has to change.
+        FaultKind::Unreachable if !fault.retryable => Fault { kind: FaultKind::InvalidRequest, ..fault },
         _ => fault,
     }
 }

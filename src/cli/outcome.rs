@@ -146,7 +146,7 @@ impl Refusal {
                 "the session token is wrong, expired or revoked: make one with 'mosaic token create --user <name> --save'"
             }
             "unknown_source" => "'mosaic federation status' lists the sources of this session",
-            "unavailable" => "a dependency of the node is missing: 'mosaic gateway doctor' tells which and what to do",
+            "unavailable" => "if this node lacks something, 'mosaic gateway doctor' tells what, and what to do",
             "internal" => "the node's log tells more under this request id",
             "rate_limited" => match self.retry_after_ms {
                 Some(after) => return Some(format!("ask again in {} s", after.div_ceil(1000))),

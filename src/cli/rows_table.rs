@@ -118,9 +118,12 @@ fn note(name: &str, source: &SourceBody) -> String {
         notes.extend(error.retry_after_ms.map(|after| format!("asked again in {} s", after.div_ceil(1000))));
     }
     if matches!(source.status.as_str(), "timed_out" | "unreachable" | "breaker_open") {
-        notes.extend(source.last_ok_at.as_deref().map(|at| {
-            format!("last answer {}", minutes(at).unwrap_or_else(|| at.to_owned()))
-        }));
+        notes.extend(
+            source
+                .last_ok_at
+                .as_deref()
+                .map(|at| format!("last answer {}", minutes(at).unwrap_or_else(|| at.to_owned()))),
+        );
     }
     notes.join("; ")
 }

@@ -7,4 +7,5 @@ mod harness;
 
 mod failures;
 mod main_job;
+mod readme;
 mod refusals;
