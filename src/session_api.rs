@@ -30,6 +30,9 @@ mod explain;
 mod question;
 mod trace;
 
+#[cfg(test)]
+mod tests;
+
 /// Where the session API lives.
 pub const BASE_PATH: &str = "/api/v1";
 

@@ -21,6 +21,7 @@ pub struct ApiError {
     close: bool,
     /// `WWW-Authenticate: Bearer` on a 401 (RFC 9110 section 11.6.1), except where certificates authenticate.
     bearer_challenge: bool,
+    own_words: bool,
 }
 
 /// The JSON of an error, for OpenAPI and for clients that parse it.
@@ -48,7 +49,7 @@ pub struct ErrorDetail<'a> {
 impl ApiError {
     #[must_use]
     pub fn new(fault: Fault) -> Self {
-        Self { fault, request_id: None, headers: Vec::new(), close: false, bearer_challenge: true }
+        Self { fault, request_id: None, headers: Vec::new(), close: false, bearer_challenge: true, own_words: false }
     }
 
     /// Adds a header to the answer.
@@ -69,6 +70,14 @@ impl ApiError {
     #[must_use]
     pub fn without_bearer_challenge(mut self) -> Self {
         self.bearer_challenge = false;
+        self
+    }
+
+    /// The fault's own message is told also where one fixed text hides which check failed. For sessions, from whom nothing about
+    /// their own user's rights is hidden; never towards a peer.
+    #[must_use]
+    pub fn in_own_words(mut self) -> Self {
+        self.own_words = true;
         self
     }
 
@@ -109,7 +118,7 @@ impl ApiError {
     }
 
     fn detail<'a>(&'a self, rendering: &'a Rendering) -> ErrorDetail<'a> {
-        let own = self.fault.message.as_deref().filter(|_| rendering.own_message);
+        let own = self.fault.message.as_deref().filter(|_| rendering.own_message || self.own_words);
         ErrorDetail {
             code: rendering.code,
             message: own.unwrap_or(rendering.message),

@@ -3,7 +3,7 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{resource, row_id};
+use super::{refused, resource, row_id};
 use crate::http::ApiError;
 use crate::session_api::Services;
 use crate::session_api::authenticate::authenticate;
@@ -27,6 +27,6 @@ use crate::session_api::authenticate::authenticate;
 pub async fn delete(request: HttpRequest, services: Data<Services>) -> Result<HttpResponse, ApiError> {
     let session = authenticate(&services, &request).await?;
     let (resource, id) = (resource(&request)?, row_id(&request)?);
-    services.rows.delete(&session, &resource, &id, services.write_deadline()).await?;
+    services.rows.delete(&session, &resource, &id, services.write_deadline()).await.map_err(refused)?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use mosaic_actors::domain::fault::Fault;
 use tokio::time::timeout;
 
-use super::resource;
+use super::{refused, resource};
 use crate::http::{ApiError, CurrentRequest, json};
 use crate::session_api::Services;
 use crate::session_api::authenticate::authenticate;
@@ -47,7 +47,7 @@ pub async fn import(
     let limits = &services.limits;
     let lines = lines(payload, limits.import_idle);
     let deadline = current.started + limits.import_total;
-    let imported = services.rows.import(&session, &resource, lines, deadline).await?;
+    let imported = services.rows.import(&session, &resource, lines, deadline).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &ImportedBody { rows: imported.rows as u64 })?)
 }
 

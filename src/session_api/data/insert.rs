@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::resource;
+use super::{refused, resource};
 use crate::http::{ApiError, CurrentRequest, json_bytes, read_body};
 use crate::session_api::Services;
 use crate::session_api::authenticate::authenticate;
@@ -35,6 +35,6 @@ pub async fn insert(
     let resource = resource(&request)?;
     let limits = &services.limits;
     let body = read_body(&request, payload, limits.row_body, current.started + limits.request_body).await?;
-    let row = services.rows.insert(&session, &resource, &body, services.write_deadline()).await?;
+    let row = services.rows.insert(&session, &resource, &body, services.write_deadline()).await.map_err(refused)?;
     Ok(json_bytes(StatusCode::CREATED, row.json))
 }

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{resource, row_id};
+use super::{refused, resource, row_id};
 use crate::http::{ApiError, CurrentRequest, json_bytes, read_body};
 use crate::session_api::Services;
 use crate::session_api::authenticate::authenticate;
@@ -37,6 +37,7 @@ pub async fn update(
     let (resource, id) = (resource(&request)?, row_id(&request)?);
     let limits = &services.limits;
     let body = read_body(&request, payload, limits.row_body, current.started + limits.request_body).await?;
-    let row = services.rows.update(&session, &resource, &id, &body, services.write_deadline()).await?;
+    let row =
+        services.rows.update(&session, &resource, &id, &body, services.write_deadline()).await.map_err(refused)?;
     Ok(json_bytes(StatusCode::OK, row.json))
 }
