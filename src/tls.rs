@@ -21,7 +21,7 @@ pub mod pinned_server;
 #[cfg(test)]
 mod tests;
 
-pub use client_config::{enroll_client_config, peer_client_config};
+pub use client_config::{authority_client_config, enroll_client_config, peer_client_config};
 pub use client_gate::ClientGate;
 pub use pinned_server::PinnedRoot;
 pub use server_config::{enrollment_server_config, federation_server_config};

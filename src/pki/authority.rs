@@ -8,6 +8,8 @@ use mosaic_actors::ports::PortFuture;
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
+use super::step_ca::error::StepCaError;
+
 /// Signs and revokes. The grant row decides who gets a certificate; an authority only certifies what it is told.
 pub trait CertificateAuthority: Send + Sync + 'static {
     /// A client certificate for one grant. Callers check the answer with [`super::issued::check_issued`].
@@ -36,6 +38,12 @@ pub trait CertificateAuthority: Send + Sync + 'static {
 
     /// DER of the root: what peers pin, and what client certificates must lead to.
     fn root(&self) -> Vec<u8>;
+
+    /// DER of every certificate that may have signed the revocation list: the root, and intermediates that lead to it. Known
+    /// once [`CertificateAuthority::crl`] has answered.
+    fn issuers(&self) -> Vec<Vec<u8>> {
+        vec![self.root()]
+    }
 }
 
 /// What is to be certified. Everything but the key comes from the grant.
@@ -135,6 +143,9 @@ pub enum CaError {
     /// The request cannot be certified.
     #[error("this cannot be certified: {0}")]
     Refused(Box<str>),
+    /// The step-ca of this site did not do it; the error knows a remedy.
+    #[error(transparent)]
+    StepCa(#[from] StepCaError),
 }
 
 impl CaError {
@@ -144,7 +155,8 @@ impl CaError {
         match self {
             Self::Store(fault) => fault.clone(),
             Self::Unavailable(_) => Fault::new(FaultKind::Unavailable, Stage::Authorize),
-            Self::Exists | Self::Unusable(_) | Self::Sealed(_) | Self::Refused(_) => {
+            Self::StepCa(error) if error.is_retryable() => Fault::new(FaultKind::Unavailable, Stage::Authorize),
+            Self::Exists | Self::Unusable(_) | Self::Sealed(_) | Self::Refused(_) | Self::StepCa(_) => {
                 Fault::new(FaultKind::Internal, Stage::Authorize)
             }
         }

@@ -19,7 +19,7 @@ pub enum CrlError {
     Number,
     #[error("the revocation list does not say until when it holds")]
     NextUpdate,
-    #[error("the revocation list was not signed by this root")]
+    #[error("the revocation list was not signed by this root, nor by an intermediate of it")]
     Signature,
 }
 
@@ -46,6 +46,18 @@ pub fn verify_crl(der: &[u8], root: &[u8]) -> Result<Crl, CrlError> {
         Ok(true) if same_name => Ok(crl),
         _ => Err(CrlError::Signature),
     }
+}
+
+/// Parses a list that one of `issuers` (DER) must have signed: a root, or an intermediate whose chain the caller has verified.
+pub fn verify_crl_by(der: &[u8], issuers: &[Vec<u8>]) -> Result<Crl, CrlError> {
+    let mut verdict = Err(CrlError::Signature);
+    for issuer in issuers {
+        verdict = verify_crl(der, issuer);
+        if !matches!(verdict, Err(CrlError::Signature)) {
+            break;
+        }
+    }
+    verdict
 }
 
 /// The serial numbers that a list names.

@@ -38,6 +38,12 @@ pub fn enroll_client_config(ca_sha256: [u8; 32]) -> (ClientConfig, PinnedRoot) {
     (finish(builder(verifier).with_no_client_auth()), found)
 }
 
+/// For a certificate authority outside the node: trusts its root only.
+#[must_use]
+pub fn authority_client_config(pinned_root: &[u8]) -> ClientConfig {
+    finish(builder(PinnedServer::by_root(pinned_root.to_vec())).with_no_client_auth())
+}
+
 fn builder(verifier: PinnedServer) -> ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     let verifier: Arc<dyn ServerCertVerifier> = Arc::new(verifier);
     ClientConfig::builder_with_provider(provider())

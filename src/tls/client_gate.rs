@@ -1,7 +1,7 @@
 //! Who may finish a handshake on the federation listener: holders of a certificate that the site's CA signed and that its
 //! revocation list does not name.
 //!
-//! The gate starts closed. It opens with a root and a revocation list that the root signed; a newer list replaces the one
+//! The gate starts closed. It opens with a root and a revocation list that the root (or its intermediate) signed; a newer list replaces the one
 //! before without dropping a connection; an older or forged one is refused and the last good one stays until it is stale,
 //! from when on everyone is refused. That a certificate is revoked is said even then.
 
@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 
 use super::provider;
 use crate::pki::authority::Crl;
-use crate::pki::crl::{CrlError, verify_crl};
+use crate::pki::crl::{CrlError, verify_crl_by};
 
 /// The verifier of client certificates. Clones share one state.
 #[derive(Clone, Default)]
@@ -62,11 +62,17 @@ impl ClientGate {
         Self::default()
     }
 
-    /// Loads a root (DER) and its revocation list (DER). `Ok(true)` when something changed; the same list again is no change.
+    /// Loads a root (DER) and the revocation list (DER) that it signed. `Ok(true)` when something changed; the same list again
+    /// is no change.
     pub fn update(&self, root: &[u8], crl: &[u8]) -> Result<bool, GateError> {
+        self.update_by(root, &[root.to_vec()], crl)
+    }
+
+    /// The same with a list that one of `issuers` signed: the root, or an intermediate that is known to lead to it.
+    pub fn update_by(&self, root: &[u8], issuers: &[Vec<u8>], crl: &[u8]) -> Result<bool, GateError> {
         // Nothing inside panics half-way through a change; a poisoned lock guards no broken state.
         let _updating = self.state.updating.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let crl = verify_crl(crl, root)?;
+        let crl = verify_crl_by(crl, issuers)?;
         if let Some(loaded) = self.state.loaded.load().as_ref().filter(|loaded| loaded.root == root) {
             if crl.number < loaded.crl.number {
                 return Err(GateError::Older { offered: crl.number, loaded: loaded.crl.number });

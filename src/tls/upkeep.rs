@@ -74,7 +74,7 @@ impl Upkeep {
 
     async fn refresh_gate(&self) -> Result<(), UpkeepError> {
         let crl = self.authority.crl().await?;
-        if self.gate.update(&self.authority.root(), &crl.der)? {
+        if self.gate.update_by(&self.authority.root(), &self.authority.issuers(), &crl.der)? {
             tracing::info!(number = crl.number, next_update = %crl.next_update, "loaded a revocation list");
         }
         Ok(())
