@@ -15,7 +15,8 @@ build: setup ## Build the node
 demo: build ## Two complete nodes on this machine, enrolled with each other, one answer from both
 	target/debug/mosaic demo
 
-test: setup ## Format, lints, the boundaries of the crates, and every test
+test: ## Format, lints, the boundaries of the crates, and every test
+	@scripts/setup tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	scripts/check-boundaries
