@@ -22,7 +22,7 @@ mod sites;
 mod words;
 
 use directory::DemoDirectory;
-use process::NodeProcess;
+use process::{NodeProcess, Ports};
 use report::{NodeReport, Report};
 use sites::SITES;
 
@@ -67,8 +67,10 @@ async fn show(
     nodes: &mut Vec<NodeProcess>,
 ) -> Result<Outcome, Failure> {
     progress(plan, &format!("starting home and work in {}", directory.path().display()));
+    // A kept site is started again, and its links hold addresses.
+    let ports = if plan.once && plan.dir.is_none() { Ports::Any } else { Ports::Usual };
     for site in &SITES {
-        nodes.push(NodeProcess::launch(site.name, directory, context.around())?);
+        nodes.push(NodeProcess::launch(site.name, directory, context.around(), ports)?);
     }
     for node in nodes.iter_mut() {
         node.wait_until_ready().await?;

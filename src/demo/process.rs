@@ -23,6 +23,15 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// Longest end: draining, then stopping the database.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
+/// Which ports a new site gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ports {
+    /// The same in every demo, where they are free: somebody will type them.
+    Usual,
+    /// Whatever the system gives when the node binds: nobody will type them, and two demos never want the same.
+    Any,
+}
+
 /// A running node. Its standard input is a pipe whose other end is here: when the demo ends, however it ends, the pipe closes
 /// and the node ends itself.
 pub(super) struct NodeProcess {
@@ -49,13 +58,14 @@ impl NodeProcess {
         site: &'static str,
         directory: &DemoDirectory,
         around: &Surroundings,
+        ports: Ports,
     ) -> Result<Self, Failure> {
         let dir = directory.site(site);
         // What the caller's shell says about another node is none of this one's business.
         let mut around = around.clone();
         around.environment.retain(|name, _| !name.starts_with("MOSAIC_"));
         let config_file = dir.join("mosaic.toml");
-        let (config, admin_token) = set_up(site, &dir, &config_file, &around)?;
+        let (config, admin_token) = set_up(site, &dir, &config_file, &around, ports)?;
         let log_file = dir.join("node.log");
         let mut child = spawn(&config_file, &log_file, &around)?;
         let lifeline = child.stdin.take();
@@ -65,8 +75,9 @@ impl NodeProcess {
 
     pub(super) async fn wait_until_ready(&mut self) -> Result<(), Failure> {
         let line = timeout(READY_WITHIN, first_line(&mut self.child)).await.unwrap_or_default();
-        let ready = line.and_then(|line| serde_json::from_str(&line).ok());
-        self.ready = ready.ok_or_else(|| not_ready(self.config.site.as_str(), &self.log_file))?;
+        let ready = line.as_deref().and_then(|line| serde_json::from_str(line).ok());
+        let said = || line.as_deref().and_then(refusal).unwrap_or_default();
+        self.ready = ready.ok_or_else(|| not_ready(self.config.site.as_str(), &said(), &self.log_file))?;
         Ok(())
     }
 
@@ -101,13 +112,17 @@ fn set_up(
     dir: &Path,
     config_file: &Path,
     around: &Surroundings,
+    ports: Ports,
 ) -> Result<(Config, String), Failure> {
     let known = ConfigArgs { config: Some(config_file.to_owned()), ..ConfigArgs::default() };
     if config_file.exists() {
         let made = init::initialise(&known, around)?;
         return Ok((made.config, made.admin_token));
     }
-    let [api, federation, enrollment] = sites::ports(site).map(free_port);
+    let [api, federation, enrollment] = match ports {
+        Ports::Usual => sites::ports(site).map(free_port),
+        Ports::Any => [Ok(0), Ok(0), Ok(0)],
+    };
     let address = |port: std::io::Result<u16>| {
         port.map(|port| format!("127.0.0.1:{port}")).map_err(|e| Failure::failed(format!("no free port: {e}")))
     };
@@ -156,11 +171,17 @@ async fn first_line(child: &mut Child) -> Option<String> {
     lines.next_line().await.ok().flatten()
 }
 
-fn not_ready(site: &str, log_file: &Path) -> Failure {
+/// What a node that does not start says instead: the error document of every command.
+fn refusal(line: &str) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_str(line).ok()?;
+    document["error"]["message"].as_str().map(|message| format!("{message}\n"))
+}
+
+fn not_ready(site: &str, said: &str, log_file: &Path) -> Failure {
     let log = std::fs::read_to_string(log_file).unwrap_or_default();
     let last: Vec<&str> = log.lines().rev().take(12).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
-    Failure::failed(format!("the node {site} did not start\n{}", last.join("\n"))).remedy(
+    Failure::failed(format!("the node {site} did not start: {said}{}", last.join("\n"))).remedy(
         "'mosaic gateway doctor' tells what a node needs; often PostgreSQL is missing: apt-get install -y postgresql",
     )
 }

@@ -48,6 +48,7 @@ pub async fn query(
         cursor_max_bytes: limits.session_cursor,
         filter: limits.into(),
         user: session.user,
+        has_links: !services.registry.links_of(session.user, &session.teams).is_empty(),
     };
     let prepared = questioner.prepare(&asked)?;
     let trace = Trace::of(traceparent(&request).as_deref());

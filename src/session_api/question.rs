@@ -22,6 +22,8 @@ pub(super) struct Questioner<'a> {
     pub(super) cursor_max_bytes: usize,
     pub(super) filter: WhereLimits,
     pub(super) user: UserId,
+    /// Whether this user has a link at all: without one, this site is the only that could know a resource.
+    pub(super) has_links: bool,
 }
 
 /// A question, ready to be run.
@@ -81,10 +83,10 @@ impl Questioner<'_> {
                 let filter = filter.map(|raw| parse_where_within(raw, known, &self.filter)).transpose()?;
                 Ok(LocalPart::Read(filter.unwrap_or_else(Filter::default)))
             }
-            (None, SourceSelector::Local) => Err(Fault::invalid(format!(
+            (None, SourceSelector::All) if self.has_links => Ok(LocalPart::UnknownHere),
+            (None, SourceSelector::Local | SourceSelector::All) => Err(Fault::invalid(format!(
                 "'resource' is '{resource}', which this site does not have; GET /api/v1/whoami lists what it has"
             ))),
-            (None, SourceSelector::All) => Ok(LocalPart::UnknownHere),
         }
     }
 

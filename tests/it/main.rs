@@ -5,7 +5,10 @@
 
 mod harness;
 
+mod admin;
+mod demo;
 mod failures;
 mod main_job;
 mod readme;
 mod refusals;
+mod sessions;
