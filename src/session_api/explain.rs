@@ -33,14 +33,10 @@ pub(super) fn explain(prepared: &Prepared, answer: &Answer, deadline: Duration, 
 
 fn position(source: &SourceName, resume: Option<&CompositePosition>) -> &'static str {
     match resume.and_then(|resume| resume.of(source)) {
-        None => "start",
-        Some(SourcePosition::Local { after } | SourcePosition::Peer { cursor: None, after, .. }) => {
-            if after.is_some() {
-                "after"
-            } else {
-                "start"
-            }
+        None | Some(SourcePosition::Local { after: None } | SourcePosition::Peer { cursor: None, after: None, .. }) => {
+            "start"
         }
+        Some(SourcePosition::Local { .. } | SourcePosition::Peer { cursor: None, .. }) => "after",
         Some(SourcePosition::Peer { .. }) => "page",
         Some(SourcePosition::Done) => "done",
     }
