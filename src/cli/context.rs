@@ -12,20 +12,23 @@ use super::outcome::Failure;
 use crate::config::{Config, ConfigArgs, Surroundings};
 use crate::wire::admin_v1::TokenKindV1;
 
+/// Stands behind a command's own options in its help.
+const EVERYWHERE: &str = "Everywhere";
+
 /// Options of every command.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Global {
     /// Answer with one JSON document
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// The node's API [default: api.listen of the configuration]
-    #[arg(long, global = true, env = "MOSAIC_API_URL", value_name = "URL", value_parser = parse_api)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "MOSAIC_API_URL", value_name = "URL", value_parser = parse_api)]
     pub(crate) api: Option<Url>,
     /// Admin token [default: admin.token in the state directory]
-    #[arg(long, global = true, env = "MOSAIC_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "MOSAIC_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) admin_token: Option<String>,
     /// Session token [default: session.token in the state directory]
-    #[arg(long, global = true, env = "MOSAIC_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "MOSAIC_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,

@@ -124,7 +124,7 @@ impl Node {
     fn no_answer(&self, error: &reqwest::Error) -> Failure {
         let base = self.base.as_str().trim_end_matches('/');
         if error.is_connect() {
-            return Failure::failed(format!("no node answers at {base}: {}", whole(error)))
+            return Failure::failed(format!("no node answers at {base}: {}", innermost(error)))
                 .remedy("is the node running? mosaic gateway serve --config <mosaic.toml>");
         }
         if error.is_timeout() {
@@ -217,6 +217,15 @@ fn whole(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// What lies at the bottom of an error: the outer texts repeat the address.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]

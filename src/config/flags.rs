@@ -6,10 +6,10 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArgs {
     /// The configuration file [default: ./mosaic.toml, if it exists]
-    #[arg(long, value_name = "FILE", env = "MOSAIC_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "MOSAIC_CONFIG", global = true, help_heading = "Configuration")]
     pub config: Option<PathBuf>,
     /// Any configuration key, as in mosaic.toml: --set limits.page_cap=100
-    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    #[arg(long, value_name = "KEY=VALUE", global = true, help_heading = "Configuration")]
     pub set: Vec<String>,
     /// What this site calls itself
     #[arg(long, value_name = "NAME", global = true, help_heading = "Configuration")]

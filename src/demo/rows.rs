@@ -133,7 +133,7 @@ fn memory(chance: &mut Chance, writer: &Writer, now: OffsetDateTime) -> MemoryRo
     let (team_id, theme) = place(chance, writer);
     let kind = *chance.weighted(&["fact", "preference", "decision", "episode"], &[6, 3, 2, 3]);
     let content = match kind {
-        "episode" => format!("Talked about {}. {}", chance.pick(theme.objects), chance.pick(theme.sentences)),
+        "episode" => format!("Talked about {}. {}", chance.pick(theme.topics), chance.pick(theme.sentences)),
         _ => (*chance.pick(theme.memories)).to_owned(),
     };
     // One decimal: people do not weigh finer.
@@ -168,7 +168,8 @@ fn small(number: usize) -> u8 {
 }
 
 fn title(chance: &mut Chance, theme: &Theme) -> String {
-    let (verb, object, detail) = (chance.pick(theme.verbs), chance.pick(theme.objects), chance.pick(theme.details));
+    let (verbs, objects) = chance.pick(theme.tasks);
+    let (verb, object, detail) = (chance.pick(verbs), chance.pick(objects), chance.pick(theme.details));
     format!("{verb} {object} {detail}").trim_end().to_owned()
 }
 

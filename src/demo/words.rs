@@ -1,9 +1,11 @@
 //! What people at the two sites of the demo write about.
 
-/// The words of one walk of life. Titles are `<verb> <object> <detail>`.
+/// The words of one walk of life.
 pub(crate) struct Theme {
-    pub(crate) verbs: &'static [&'static str],
-    pub(crate) objects: &'static [&'static str],
+    /// Titles of tasks are `<verb> <object> <detail>`; within one entry every verb goes with every object.
+    pub(crate) tasks: &'static [(&'static [&'static str], &'static [&'static str])],
+    /// What people talk about.
+    pub(crate) topics: &'static [&'static str],
     pub(crate) details: &'static [&'static str],
     pub(crate) sentences: &'static [&'static str],
     pub(crate) notes: &'static [&'static str],
@@ -12,21 +14,22 @@ pub(crate) struct Theme {
 }
 
 pub(crate) const PLATFORM: Theme = Theme {
-    verbs: &["Fix", "Profile", "Roll out", "Document", "Migrate", "Review", "Retire", "Harden", "Split", "Benchmark"],
-    objects: &[
-        "the connection pool",
-        "the nightly backup",
-        "the ingest queue",
-        "the billing export",
-        "the feature-flag service",
-        "the staging cluster",
-        "the audit pipeline",
-        "the session cache",
-        "the image build",
-        "the on-call dashboard",
-        "the schema registry",
-        "the retry policy",
+    tasks: &[
+        (
+            &["Fix", "Profile", "Split", "Benchmark", "Document"],
+            &["the connection pool", "the ingest queue", "the session cache", "the retry policy", "the audit pipeline"],
+        ),
+        (
+            &["Migrate", "Harden", "Roll out", "Retire"],
+            &["the billing export", "the feature-flag service", "the staging cluster", "the schema registry"],
+        ),
+        (
+            &["Review", "Rehearse", "Automate"],
+            &["the nightly backup", "the failover", "the image build", "the key rotation"],
+        ),
+        (&["Tidy up", "Add latency to", "Put owners on"], &["the on-call dashboard", "the error budget board"]),
     ],
+    topics: &["the timeout incident", "sharding by tenant", "the error budget", "who is on call in December"],
     details: &[
         "after the timeout incident",
         "before the quarter ends",
@@ -71,19 +74,22 @@ pub(crate) const PLATFORM: Theme = Theme {
 };
 
 pub(crate) const PRODUCT: Theme = Theme {
-    verbs: &["Draft", "Sketch", "Test", "Ship", "Rewrite", "Measure", "Cut", "Prepare", "Translate", "Polish"],
-    objects: &[
-        "the onboarding flow",
-        "the empty state of the inbox",
-        "the offline banner",
-        "the release notes",
-        "the pricing page",
-        "the push permission prompt",
-        "the search results screen",
-        "the accessibility labels",
-        "the invite e-mail",
-        "the settings menu",
+    tasks: &[
+        (
+            &["Draft", "Test", "Ship", "Rewrite", "Polish"],
+            &["the onboarding flow", "the empty state of the inbox", "the search results screen", "the settings menu"],
+        ),
+        (
+            &["Write", "Translate", "Shorten"],
+            &["the release notes", "the invite e-mail", "the offline banner", "the pricing page"],
+        ),
+        (
+            &["Measure", "Survey"],
+            &["the drop-off after sign-up", "how often people search", "the push permission prompt"],
+        ),
+        (&["Check", "Improve"], &["the accessibility labels", "the contrast in dark mode", "keyboard navigation"]),
     ],
+    topics: &["the spring release", "what offline should mean", "the survey", "three names for a workspace"],
     details: &[
         "with five customers",
         "for the spring release",
@@ -120,18 +126,16 @@ pub(crate) const PRODUCT: Theme = Theme {
 };
 
 pub(crate) const OFFICE: Theme = Theme {
-    verbs: &["Order", "Book", "Renew", "Approve", "Schedule", "Collect", "Check", "Send", "Update"],
-    objects: &[
-        "the travel receipts",
-        "the laptop for the new colleague",
-        "a room for the offsite",
-        "the fire-safety training",
-        "the contract with the cleaning company",
-        "the reference letters",
-        "the interview panel",
-        "the visitor badges",
-        "the insurance papers",
+    tasks: &[
+        (&["Collect", "Check", "Approve"], &["the travel receipts", "the invoices of October", "the expense reports"]),
+        (&["Order", "Return"], &["the laptop for the new colleague", "the visitor badges", "two monitors"]),
+        (
+            &["Book", "Confirm"],
+            &["a room for the offsite", "the fire-safety training", "the interview panel", "the caterer"],
+        ),
+        (&["Renew", "Cancel"], &["the contract with the cleaning company", "the insurance", "the parking permit"]),
     ],
+    topics: &["the offsite", "the new colleague", "the Lisbon office", "next year's budget"],
     details: &["by Thursday", "for the Lisbon office", "before the audit", "with finance", "for next month", "", ""],
     sentences: &[
         "Fay has the contact.",
@@ -155,19 +159,17 @@ pub(crate) const OFFICE: Theme = Theme {
 };
 
 pub(crate) const HOUSE: Theme = Theme {
-    verbs: &["Repair", "Clean", "Replace", "Paint", "Call someone about", "Measure", "Sort", "Insulate", "Order"],
-    objects: &[
-        "the dripping kitchen tap",
-        "the gutters",
-        "the filter of the ventilation",
-        "the cellar shelves",
-        "the smoke detectors",
-        "the bathroom window",
-        "the boiler",
-        "the bicycle lights",
-        "the hallway lamp",
-        "the washing machine hose",
+    tasks: &[
+        (
+            &["Repair", "Replace"],
+            &["the dripping kitchen tap", "the washing machine hose", "the hallway lamp", "the bicycle lights"],
+        ),
+        (&["Clean", "Check"], &["the gutters", "the filter of the ventilation", "the smoke detectors", "the chimney"]),
+        (&["Paint", "Insulate"], &["the bathroom window", "the cellar door", "the attic hatch"]),
+        (&["Call someone about", "Get a quote for"], &["the boiler", "the damp wall", "the roof"]),
+        (&["Sort"], &["the cellar shelves", "the tool box", "the box of cables", "the tax papers"]),
     ],
+    topics: &["the boiler", "a bigger table", "the neighbours' party", "solar panels"],
     details: &[
         "before the first frost",
         "while the neighbours are away",
@@ -205,18 +207,20 @@ pub(crate) const HOUSE: Theme = Theme {
 };
 
 pub(crate) const FAMILY: Theme = Theme {
-    verbs: &["Plan", "Book", "Write", "Bring", "Prepare", "Pick up", "Ask about", "Pay", "Buy a present for"],
-    objects: &[
-        "the school concert",
-        "the dentist appointment",
-        "grandmother's birthday",
-        "the summer holiday",
-        "the football tournament",
-        "the swimming course",
-        "the parents' evening",
-        "the passport renewal",
-        "the cake for the class",
+    tasks: &[
+        (
+            &["Plan", "Save the date of"],
+            &["the summer holiday", "grandmother's birthday", "the school concert", "the football tournament"],
+        ),
+        (&["Book", "Move"], &["the dentist appointment", "the swimming course", "the eye test"]),
+        (
+            &["Buy", "Wrap"],
+            &["a present for Kim's teacher", "a present for grandmother", "something for the class party"],
+        ),
+        (&["Sign", "Hand in"], &["the school form", "the club registration", "the passport renewal"]),
+        (&["Bake", "Bring"], &["the cake for the class", "cookies for the parents' evening"]),
     ],
+    topics: &["the summer holiday", "pocket money", "the parents' evening", "a dog"],
     details: &["with Kim", "before the holidays", "for both children", "on the way home", "this week", "", ""],
     sentences: &[
         "Kim asked twice already.",
@@ -242,17 +246,13 @@ pub(crate) const FAMILY: Theme = Theme {
 };
 
 pub(crate) const GARDEN: Theme = Theme {
-    verbs: &["Prune", "Plant", "Water", "Harvest", "Cover", "Dig up", "Fertilise", "Sow"],
-    objects: &[
-        "the apple tree",
-        "the tomatoes",
-        "the herb bed",
-        "the roses by the gate",
-        "the compost",
-        "the early potatoes",
-        "the hedge",
-        "the lavender",
+    tasks: &[
+        (&["Prune", "Water", "Cover"], &["the apple tree", "the roses by the gate", "the lavender", "the hedge"]),
+        (&["Sow", "Harvest", "Thin out"], &["the tomatoes", "the early potatoes", "the carrots", "the herb bed"]),
+        (&["Turn", "Sieve"], &["the compost"]),
+        (&["Mend", "Oil"], &["the garden shears", "the wheelbarrow", "the rain barrel tap"]),
     ],
+    topics: &["what to sow first", "the seed swap", "the neighbours' fence", "a second compost"],
     details: &["after the rain", "in the evening", "before the frost", "for the swap with the neighbours", "", ""],
     sentences: &[
         "Not in full sun.",

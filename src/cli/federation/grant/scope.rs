@@ -35,13 +35,13 @@ impl ScopeArguments {
         let mut document = match &self.scope {
             Some(text) => read(text)?,
             None if self.resources.is_empty() => return Ok(None),
-            None => self.from_words(),
+            None => self.in_words(),
         };
         names::scope_teams(node, &mut document).await?;
         Ok(Some(document))
     }
 
-    fn from_words(&self) -> Value {
+    fn in_words(&self) -> Value {
         let mut filters = Map::new();
         if self.no_personal || !self.teams.is_empty() {
             for resource in &self.resources {
@@ -101,12 +101,12 @@ mod tests {
         let scope = Line::parse_from(line.split(' ')).scope;
         let filter = json!({"include_teams": ["platform"], "include_personal": false});
         assert_eq!(
-            scope.from_words(),
+            scope.in_words(),
             json!({"resources": ["tasks", "notes"], "excluded_resources": ["credentials"],
                    "filters": {"tasks": filter, "notes": filter}, "max_rows_per_query": 7})
         );
         let plain = Line::parse_from(["x", "--resource", "tasks"]).scope;
-        assert_eq!(plain.from_words(), json!({"resources": ["tasks"]}));
+        assert_eq!(plain.in_words(), json!({"resources": ["tasks"]}));
     }
 
     #[test]
