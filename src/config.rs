@@ -179,6 +179,13 @@ impl Config {
         self.state_dir.join("admin.token")
     }
 
+    /// Where `gateway init --ca-cert --ca-key` leaves certificate and key (PEM) of a CA of the operator's own, for the first
+    /// boot, which seals the key into the database and removes both files.
+    #[must_use]
+    pub fn ca_import_files(&self) -> (PathBuf, PathBuf) {
+        (self.state_dir.join("ca-import.pem"), self.state_dir.join("ca-import.key"))
+    }
+
     /// Where `mosaic token create --save` writes.
     #[must_use]
     pub fn session_token_file(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use mosaic_actors::ports::clock::Clock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::database::Database;
 use super::{BootError, limits};
@@ -47,11 +48,7 @@ impl Pki {
         let arc = config.ca.extension_arc.clone();
         let options = CaOptions { arc: arc.clone(), crl_lifetime: lifetime(config.limits.crl) };
         let store = Arc::new(SqlCaStore::new(database.sessions()));
-        let ca = EmbeddedCa::open_or_create(store, &master.sealer(), &config.site, options, Arc::clone(clock))
-            .await
-            .map_err(|error| {
-                BootError::new(STEP, error, "is this the master secret with which the site was made? restore that file")
-            })?;
+        let ca = embedded_ca(config, store, master, options, clock).await?;
         let ca: Arc<dyn CertificateAuthority> = Arc::new(ca);
         let (gate, identity) = (ClientGate::new(), SwappableIdentity::new());
         let upkeep = Upkeep {
@@ -106,4 +103,40 @@ pub(super) async fn follow(
 
 fn lifetime(limit: Duration) -> time::Duration {
     time::Duration::try_from(limit).unwrap_or(time::Duration::DAY)
+}
+
+/// The site's CA: the one that `gateway init` was given, the one that the database has, or a new one.
+async fn embedded_ca(
+    config: &Config,
+    store: Arc<SqlCaStore>,
+    master: &MasterSecret,
+    options: CaOptions,
+    clock: &Arc<dyn Clock>,
+) -> Result<EmbeddedCa, BootError> {
+    let (sealer, clock) = (master.sealer(), Arc::clone(clock));
+    let (certificate, key) = config.ca_import_files();
+    if !(certificate.exists() && key.exists()) {
+        return EmbeddedCa::open_or_create(store, &sealer, &config.site, options, clock).await.map_err(|error| {
+            BootError::new(STEP, error, "is this the master secret with which the site was made? restore that file")
+        });
+    }
+    let read = |path: &std::path::Path| {
+        std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+            BootError::new(STEP, error, format!("make {} readable, or remove the CA to import", path.display()))
+        })
+    };
+    let (certificate_pem, key_pem) = (read(&certificate)?, read(&key)?);
+    let ca = EmbeddedCa::import(store, &sealer, &certificate_pem, &key_pem, options, clock).await;
+    let ca = ca.map_err(|error| {
+        let files = format!("{} and {}", certificate.display(), key.display());
+        BootError::new(STEP, error, format!("correct {files}, or remove them to go on with the CA that is there"))
+    })?;
+    // The key first: it is the secret, and importing twice changes nothing. A certificate alone is what a crash leaves here.
+    for path in [&key, &certificate] {
+        std::fs::remove_file(path).map_err(|error| {
+            BootError::new(STEP, error, format!("remove {}: the CA is in the database now", path.display()))
+        })?;
+    }
+    tracing::info!("the CA of the operator is in the database; its files are removed");
+    Ok(ca)
 }

@@ -4,17 +4,17 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use mosaic_actors::ports::clock::Clock;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::cli::context::{Context, write_private};
 use crate::cli::lists::sheet;
 use crate::cli::outcome::{Failure, Outcome};
+use crate::clock::SystemClock;
 use crate::config::{Config, ConfigArgs, DEFAULT_FILE, MasterSecretSource, Surroundings, Tier};
+use crate::pki::ca_material::CaMaterial;
 use crate::secrets::{MasterSecret, Token};
-
-/// Where an imported CA waits for the first boot, which seals its key into the database and removes both files.
-pub(crate) const CA_IMPORT_CERTIFICATE: &str = "ca-import.pem";
-pub(crate) const CA_IMPORT_KEY: &str = "ca-import.key";
 
 /// Nothing that exists is overwritten: configuration, keys and tokens that are there are used as they are.
 #[derive(Debug, Args)]
@@ -195,17 +195,18 @@ fn make_admin_token(config: &Config) -> Result<String, Failure> {
     Ok(token.expose().to_owned())
 }
 
+/// Lays a CA down for the first boot; what could not be imported then is refused now.
 fn import_ca(config: &Config, certificate: &Path, key: &Path) -> Result<(), Failure> {
-    for (from, name, label) in
-        [(certificate, CA_IMPORT_CERTIFICATE, "CERTIFICATE"), (key, CA_IMPORT_KEY, "PRIVATE KEY")]
-    {
-        let text = std::fs::read_to_string(from).map_err(|e| failed(from, &e))?;
-        if !text.contains(&format!("-----BEGIN {label}-----")) {
-            return Err(Failure::failed(format!("{} holds no PEM block '{label}'", from.display()))
-                .remedy("the certificate must be PEM, the key PEM in PKCS#8: openssl pkcs8 -topk8 -nodes"));
-        }
-        let to = config.state_dir.join(name);
-        write_private(&to, &text).map_err(|e| failed(&to, &e))?;
+    let read = |path: &Path| std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| failed(path, &e));
+    let (certificate_pem, key_pem) = (read(certificate)?, read(key)?);
+    CaMaterial::import(&certificate_pem, &key_pem, SystemClock.now()).map_err(|e| {
+        Failure::failed(format!("{}: {e}", certificate.display()))
+            .remedy("the certificate must be a CA's, in PEM; its key PEM in PKCS#8: openssl pkcs8 -topk8 -nocrypt")
+    })?;
+    let (certificate_file, key_file) = config.ca_import_files();
+    // The key first: the certificate's presence says that both are there.
+    for (file, text) in [(&key_file, &key_pem), (&certificate_file, &certificate_pem)] {
+        write_private(file, text).map_err(|e| failed(file, &e))?;
     }
     Ok(())
 }
