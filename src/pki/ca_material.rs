@@ -39,6 +39,7 @@ const SERVER_NAMES_LIMIT: usize = 64;
 /// A root that can sign.
 pub struct CaMaterial {
     certificate: Vec<u8>,
+    not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     key_id: KeyIdMethod,
     issuer: Issuer<'static, KeyPair>,
@@ -67,15 +68,16 @@ impl CaMaterial {
     }
 
     fn new(certificate: Vec<u8>, key: KeyPair) -> Result<Self, CaError> {
-        let (not_after, key_id) = {
+        let (not_before, not_after, key_id) = {
             let parsed = parse_certificate(&certificate).map_err(unusable)?;
             if parsed.public_key().raw != key.subject_public_key_info() {
                 return Err(CaError::Unusable("the key does not belong to the certificate".into()));
             }
-            (parsed.validity.not_after.to_datetime(), import::key_identifier(&parsed))
+            let validity = &parsed.validity;
+            (validity.not_before.to_datetime(), validity.not_after.to_datetime(), import::key_identifier(&parsed))
         };
         let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(certificate.as_slice()), key).map_err(unusable)?;
-        Ok(Self { certificate, not_after, key_id, issuer })
+        Ok(Self { certificate, not_before, not_after, key_id, issuer })
     }
 
     /// DER of the root.
@@ -92,7 +94,8 @@ impl CaMaterial {
 
     /// Signs a client certificate: both identity extensions, EKU clientAuth, CA:FALSE, no distribution point.
     pub fn issue(&self, request: &ClientRequest, arc: &ExtensionArc) -> Result<IssuedCertificate, CaError> {
-        let not_before = whole_second(request.not_before - CLIENT_BACKDATE);
+        // Backdated against clocks that are behind, but never to before the root: a chain must hold from its first moment on.
+        let not_before = whole_second(request.not_before - CLIENT_BACKDATE).max(self.not_before);
         let not_after = whole_second(request.not_after);
         if request.not_after <= request.not_before {
             return Err(CaError::Refused("its life would end before it starts".into()));
@@ -132,7 +135,7 @@ impl CaMaterial {
         }
         let mut params = leaf(first, ExtendedKeyUsagePurpose::ServerAuth)?;
         params.subject_alt_names = CertificateParams::new(names.to_vec()).map_err(refused)?.subject_alt_names;
-        params.not_before = whole_second(now - BACKDATE);
+        params.not_before = whole_second(now - BACKDATE).max(self.not_before);
         params.not_after = whole_second(now + lifetime).min(self.not_after);
         let key = KeyPair::generate().map_err(unusable)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(refused)?;

@@ -28,6 +28,8 @@ struct ForeignRoot {
     key: PKey<Private>,
     ca: bool,
     usage: Option<KeyUsage>,
+    /// Seconds before now when it began.
+    age: i64,
     days: i64,
 }
 
@@ -35,7 +37,7 @@ impl ForeignRoot {
     fn with(key: PKey<Private>) -> Self {
         let mut usage = KeyUsage::new();
         usage.critical().key_cert_sign().crl_sign();
-        Self { key, ca: true, usage: Some(usage), days: 30 }
+        Self { key, ca: true, usage: Some(usage), age: 60 * 86_400, days: 30 }
     }
 
     fn certificate(&self) -> String {
@@ -50,9 +52,9 @@ impl ForeignRoot {
         builder.set_subject_name(&name).unwrap();
         builder.set_issuer_name(&name).unwrap();
         builder.set_pubkey(&self.key).unwrap();
-        let day = |days: i64| Asn1Time::from_unix(now().unix_timestamp() + days * 86_400).unwrap();
-        builder.set_not_before(&day(-60)).unwrap();
-        builder.set_not_after(&day(self.days)).unwrap();
+        let second = |seconds: i64| Asn1Time::from_unix(now().unix_timestamp() + seconds).unwrap();
+        builder.set_not_before(&second(-self.age)).unwrap();
+        builder.set_not_after(&second(self.days * 86_400)).unwrap();
         if self.ca {
             builder.append_extension(Constraints::new().critical().ca().build().unwrap()).unwrap();
         }
@@ -211,4 +213,13 @@ fn a_root_that_cannot_serve_is_refused_with_its_reason() {
     assert!(reason(CaMaterial::import("nonsense", &pem(&good.key), now())).contains("no certificate"));
     let two = good.certificate().repeat(2);
     assert!(reason(CaMaterial::import(&two, &pem(&good.key), now())).contains("more than one"));
+}
+
+#[test]
+fn a_root_that_was_made_a_moment_ago_signs_nothing_that_began_before_it() {
+    let root = ForeignRoot { age: 0, ..ForeignRoot::with(ec_key()) };
+    let ca = root.import().unwrap();
+    assert_eq!(client(&ca).issued.not_before, ca.not_before);
+    let server = ca.issue_server(&["work.example".to_owned()], now(), Duration::days(1)).unwrap();
+    assert_eq!(server.not_before, ca.not_before);
 }
