@@ -102,8 +102,8 @@ impl StepCaError {
             }
             Self::ClockSkew(_) => "Let NTP set both clocks: timedatectl set-ntp true.".to_owned(),
             Self::TemplateMissing(_) | Self::Template(_) | Self::WrongCertificate(_) => {
-                "Install compose/step-ca/mosaic.tpl as options.x509.templateFile of the provisioner in ca.json, with the \
-                 arc of ca.extension_arc, and restart step-ca."
+                "Install compose/step-ca/mosaic.tpl, with the arc of ca.extension_arc in it: step ca provisioner update mosaic \
+                 --x509-template mosaic.tpl --ca-config $(step path)/config/ca.json; then restart step-ca."
                     .to_owned()
             }
             Self::Policy(_) => {

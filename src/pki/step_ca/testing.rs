@@ -21,6 +21,7 @@ use super::config::{DEFAULT_PROVISIONER, DEFAULT_TIMEOUT, StepCaConfig};
 use super::setup;
 use crate::clock::SystemClock;
 use crate::pki::extension_arc::ExtensionArc;
+use crate::pki::pem::certificate_from_pem;
 use crate::secrets::sha256;
 
 /// Opening its database takes a step-ca most of a second; a busy machine takes longer.
@@ -28,12 +29,13 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The shell that runs step-ca, says when it ended, and stops it when this process closes its input or is gone.
 const KEEPER: &str = r#"
-"$1" "$2/ca.json" >>"$2/log" 2>&1 & pid=$!
-echo "$pid" >"$2/pid.new" && mv "$2/pid.new" "$2/pid"
-( while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done; : >"$2/ended.$pid" ) &
+directory=$1; shift
+"$@" >>"$directory/log" 2>&1 & pid=$!
+echo "$pid" >"$directory/pid.new" && mv "$directory/pid.new" "$directory/pid"
+( while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done; : >"$directory/ended.$pid" ) &
 cat >/dev/null
 kill -CONT "$pid" 2>/dev/null; kill -KILL "$pid" 2>/dev/null; wait "$pid" 2>/dev/null
-[ -e "$2/keep" ] || rm -rf "$2"
+[ -e "$directory/keep" ] || rm -rf "$directory"
 "#;
 
 /// The password of the test provisioner.
@@ -44,6 +46,10 @@ pub struct TestStepCa {
     directory: PathBuf,
     address: SocketAddr,
     root: Vec<u8>,
+    /// Below the directory: ca.json, and the password of the authority's own key if it has one.
+    files: (&'static str, Option<&'static str>),
+    /// Of the provisioner.
+    password_file: &'static str,
     keeper: Option<Child>,
 }
 
@@ -64,7 +70,31 @@ impl TestStepCa {
         edit(&mut settings);
         write(&directory.join("ca.json"), settings.to_string().as_bytes());
         write(&directory.join("password"), PASSWORD.as_bytes());
-        let mut ca = Self { directory, address, root, keeper: None };
+        let mut ca =
+            Self { directory, address, root, files: ("ca.json", None), password_file: "password", keeper: None };
+        ca.run();
+        ca
+    }
+
+    /// Set up by `compose/step-ca/init`, as in a container. `arc` is dotted.
+    #[must_use]
+    pub fn start_by_script(site: &str, arc: &str) -> Self {
+        let (directory, address) = (new_directory(), free_address());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/step-ca/init");
+        let step = binary_named("step");
+        let mut command = Command::new(script);
+        command.args(["--name", site, "--dns", "localhost,127.0.0.1", "--arc", arc]);
+        command.arg("--address").arg(address.to_string()).arg("--dir").arg(&directory);
+        if let Some(folder) = step.parent().filter(|folder| folder.is_absolute()) {
+            command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display()));
+        }
+        let made = command.output().expect("run compose/step-ca/init");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let root = fs::read_to_string(directory.join("certs/root_ca.crt")).expect("read the root");
+        let root = certificate_from_pem(&root).expect("a root");
+        let files = ("config/ca.json", Some("secrets/password"));
+        let mut ca =
+            Self { directory, address, root, files, password_file: "secrets/provisioner_password", keeper: None };
         ca.run();
         ca
     }
@@ -77,7 +107,7 @@ impl TestStepCa {
             root_sha256: sha256(&self.root),
             root_file: None,
             provisioner: DEFAULT_PROVISIONER.into(),
-            password_file: self.directory.join("password"),
+            password_file: self.directory.join(self.password_file),
             provisioner_key_file: None,
             timeout: DEFAULT_TIMEOUT,
         }
@@ -103,7 +133,7 @@ impl TestStepCa {
 
     /// Changes ca.json; takes effect with [`TestStepCa::run`].
     pub fn edit(&self, edit: impl FnOnce(&mut Value)) {
-        let path = self.directory.join("ca.json");
+        let path = self.directory.join(self.files.0);
         let mut settings = serde_json::from_slice(&fs::read(&path).expect("read ca.json")).expect("JSON");
         edit(&mut settings);
         write(&path, settings.to_string().as_bytes());
@@ -124,7 +154,11 @@ impl TestStepCa {
             let _ = fs::remove_file(self.directory.join(file));
         }
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", KEEPER, "sh"]).arg(binary()).arg(&self.directory);
+        command.args(["-c", KEEPER, "sh"]).arg(&self.directory);
+        command.arg(binary_named("step-ca")).arg(self.directory.join(self.files.0));
+        if let Some(password) = self.files.1 {
+            command.arg("--password-file").arg(self.directory.join(password));
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         self.keeper = Some(command.spawn().expect("start the keeper of step-ca"));
         self.wait_until_ready();
@@ -166,12 +200,7 @@ impl Drop for TestStepCa {
     }
 }
 
-/// `step-ca` from `PATH`, else where `scripts/step-ca` puts it.
-fn binary() -> PathBuf {
-    binary_named("step-ca")
-}
-
-/// A program of smallstep's; its absence fails the test and says what installs it.
+/// A program of smallstep's, from `PATH` or from where `scripts/step-ca` puts it; its absence fails the test and says what installs it.
 #[must_use]
 pub fn binary_named(name: &str) -> PathBuf {
     let runs = |path: &Path| {

@@ -131,3 +131,18 @@ async fn the_root_is_found_by_its_fingerprint_or_in_its_file() {
     let refused = typed(StepCa::open(other.clone(), arc(), Arc::new(SystemClock)).await.map(|_| ()));
     assert_eq!(refused, StepCaError::RootFile(other.root_file.unwrap()));
 }
+
+/// The way of an operator, from nothing: the script, its output, and an arc of his own.
+#[tokio::test]
+async fn an_authority_made_by_the_init_script_signs_under_the_arc_it_was_told() {
+    let server = TestStepCa::start_by_script("work", "1.3.6.1.4.1.4711");
+    let arc = ExtensionArc::parse("1.3.6.1.4.1.4711").unwrap();
+    let ca = StepCa::open(server.config(), arc.clone(), Arc::new(SystemClock)).await.unwrap();
+    let found = ca.examine().await;
+    assert_eq!((found.reachable, found.provisioner, found.template), (Ok(()), Some(Ok(())), Some(Ok(()))));
+    let (_, request) = new_request();
+    let issued = ca.issue(request.clone()).await.unwrap();
+    assert_eq!(check_issued(&issued, &request, &arc), Ok(()));
+    let crl = ca.revoke(issued.serial.clone(), issued.not_after, now()).await.unwrap();
+    assert!(revoked_serials(&crl.der).unwrap().contains(&issued.serial));
+}
