@@ -10,6 +10,7 @@ use crate::pki::testing::{now, request_for};
 
 mod failures;
 mod golden;
+mod handshakes;
 mod interop;
 mod issuing;
 mod revocation;
