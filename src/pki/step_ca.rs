@@ -4,7 +4,7 @@
 //! (published encrypted, at `/provisioners`) and signs a one-time token per request: for one audience, five minutes, one
 //! certificate request. The provisioner's template (`compose/step-ca/mosaic.tpl`) turns the token's claims into a
 //! certificate; the request contributes its key only. Client and server certificates come from the same provisioner: the claim
-//! `mosaic.use` selects which of the two, and the template knows no third (ADR 9).
+//! `mosaic.use` selects which of the two, and the template knows no third (ADR 13).
 //!
 //! Nothing that comes back is believed: the certificate is compared with what was asked, its chain and the revocation list
 //! are verified up to the pinned root. A certificate that is not what was asked for is revoked at once.
