@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod asker;
+pub(crate) mod hostile;
 pub(crate) mod node;
 pub(crate) mod sites;
 pub(crate) mod wait;

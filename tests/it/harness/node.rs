@@ -119,6 +119,14 @@ impl Node {
         signal(self.process.as_ref().expect("a running node"), "CONT");
     }
 
+    /// Most memory that the process ever had resident, in KiB (`VmHWM` of proc(5)).
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
+        let id = self.process.as_ref().expect("a running node").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a running process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells the peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+    }
+
     /// The node's database in the cluster of this test run.
     pub(crate) fn database(&self) -> &TestDatabase {
         self.database.as_ref().expect("a node on the shared cluster")
