@@ -8,6 +8,7 @@ mod harness;
 mod admin;
 mod demo;
 mod failures;
+mod golden;
 mod hostile;
 mod main_job;
 mod readme;
