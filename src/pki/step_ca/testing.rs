@@ -32,9 +32,9 @@ const KEEPER: &str = r#"
 directory=$1; shift
 "$@" >>"$directory/log" 2>&1 & pid=$!
 echo "$pid" >"$directory/pid.new" && mv "$directory/pid.new" "$directory/pid"
-( while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done; : >"$directory/ended.$pid" ) &
+( while kill -0 "$pid" 2>/dev/null; do sleep 0.2; done; : >"$directory/ended.$pid" ) & watch=$!
 cat >/dev/null
-kill -CONT "$pid" 2>/dev/null; kill -KILL "$pid" 2>/dev/null; wait "$pid" 2>/dev/null
+kill -KILL "$watch" "$pid" 2>/dev/null; wait "$watch" "$pid" 2>/dev/null
 [ -e "$directory/keep" ] || rm -rf "$directory"
 "#;
 
@@ -141,8 +141,13 @@ impl TestStepCa {
 
     /// Kills it; its database stays.
     pub fn kill(&mut self) {
-        let Some(mut keeper) = self.keeper.take() else { return };
         write(&self.directory.join("keep"), b"");
+        self.close();
+    }
+
+    /// Tells the keeper to stop it, and waits until that is done.
+    fn close(&mut self) {
+        let Some(mut keeper) = self.keeper.take() else { return };
         drop(keeper.stdin.take());
         // Nothing to do about a keeper that cannot be waited for.
         let _ = keeper.wait();
@@ -195,7 +200,8 @@ impl TestStepCa {
 
 impl Drop for TestStepCa {
     fn drop(&mut self) {
-        self.kill();
+        self.close();
+        // The keeper has done it, unless it was killed before.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
