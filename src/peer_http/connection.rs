@@ -3,8 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -57,12 +57,14 @@ pub(super) struct Connection {
     pub(super) opened: Instant,
     /// Set by the first byte that arrives after [`Connection::listen`].
     heard: Arc<AtomicBool>,
+    /// With what alert the peer ended TLS, if it did.
+    alert: Arc<OnceLock<AlertDescription>>,
 }
 
 impl Connection {
     async fn over(stream: TlsStream<TcpStream>, limits: &PeerLimits) -> Result<Self, Fault> {
-        let heard = Arc::new(AtomicBool::new(false));
-        let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard) });
+        let (heard, alert) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::new()));
+        let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard), alert: Arc::clone(&alert) });
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(limits.head_bytes)
             .max_headers(HEAD_FIELDS_MAX)
@@ -75,7 +77,7 @@ impl Connection {
                 tracing::debug!(%error, "a connection to a peer ended");
             }
         });
-        Ok(Self { sender, opened: Instant::now(), heard })
+        Ok(Self { sender, opened: Instant::now(), heard, alert })
     }
 
     /// From now on, note whether the peer says anything.
@@ -86,6 +88,17 @@ impl Connection {
     /// Whether any byte arrived since [`Connection::listen`].
     pub(super) fn has_heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    /// What the peer holds against our certificate, if it said so when it ended TLS. In TLS 1.3 it says so behind a handshake that
+    /// proved who it is; alerts inside the handshake are anybody's and decide nothing.
+    pub(super) fn refusal(&self) -> Option<Fault> {
+        let kind = match self.alert.get()? {
+            AlertDescription::CertificateRevoked => FaultKind::GrantRevoked,
+            AlertDescription::CertificateExpired => FaultKind::CertificateExpired,
+            _ => return None,
+        };
+        Some(Fault::new(kind, Stage::Tls))
     }
 }
 
@@ -122,12 +135,33 @@ fn tls_fault(error: &io::Error) -> Fault {
 struct Listening {
     stream: TlsStream<TcpStream>,
     heard: Arc<AtomicBool>,
+    alert: Arc<OnceLock<AlertDescription>>,
+}
+
+impl Listening {
+    fn note(&self, error: &io::Error) {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        if let Some(rustls::Error::AlertReceived(alert)) = cause {
+            self.alert.get_or_init(|| *alert);
+        }
+    }
+
+    /// A peer that refuses the certificate has closed before the request is written: what it said last is still to be read.
+    fn hear_why(&mut self, cx: &mut Context<'_>) {
+        let mut last = [0; 1];
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut last)) {
+            self.note(&error);
+        }
+    }
 }
 
 impl AsyncRead for Listening {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &result {
+            self.note(error);
+        }
         if buffer.filled().len() > before {
             self.heard.store(true, Ordering::Relaxed);
         }
@@ -137,11 +171,19 @@ impl AsyncRead for Listening {
 
 impl AsyncWrite for Listening {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if matches!(result, Poll::Ready(Err(_))) {
+            self.hear_why(cx);
+        }
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(result, Poll::Ready(Err(_))) {
+            self.hear_why(cx);
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -128,7 +128,11 @@ async fn attempt(
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a request to a peer failed");
-            return Err(if connection.has_heard() { head_fault(&error).into() } else { Attempt::Dead });
+            return Err(match connection.refusal() {
+                Some(refusal) => refusal.into(),
+                None if connection.has_heard() => head_fault(&error).into(),
+                None => Attempt::Dead,
+            });
         }
     };
     let answer = read(response, limits, deadline).await?;

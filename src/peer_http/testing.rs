@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use crate::clock::SystemClock;
 use crate::pki::authority::ClientRequest;
 use crate::pki::ca_material::CaMaterial;
+use crate::pki::ca_store::Revocation;
 use crate::pki::csr::new_key_and_csr;
 use crate::pki::extension_arc::ExtensionArc;
 use crate::pki::link_key::seal_link_key;
@@ -42,6 +43,7 @@ type Script = dyn Fn(usize, usize) -> Vec<Act> + Send + Sync;
 pub(crate) struct ScriptedPeer {
     pub(crate) url: String,
     pub(crate) ca: Arc<CaMaterial>,
+    gate: ClientGate,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -61,8 +63,8 @@ impl ScriptedPeer {
         let ca = Arc::new(CaMaterial::generate(&SiteName::parse("work").unwrap(), now).unwrap());
         let identity = SwappableIdentity::new();
         identity.replace(&ca.issue_server(&["localhost".into()], now, time::Duration::days(1)).unwrap()).unwrap();
+        let gate = ClientGate::new();
         let config = if mutual {
-            let gate = ClientGate::new();
             gate.update(ca.certificate(), &ca.sign_crl(1, &[], now, time::Duration::days(1)).unwrap().der).unwrap();
             federation_server_config(&gate, &identity, TlsVersions::Only13)
         } else {
@@ -72,12 +74,21 @@ impl ScriptedPeer {
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(accept(listener, Arc::new(config), Arc::new(script), Arc::clone(&requests)));
-        Self { url: format!("https://localhost:{port}"), ca, requests }
+        Self { url: format!("https://localhost:{port}"), ca, gate, requests }
     }
 
     /// Every request so far, head and body.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// Refuses the link's certificate in every handshake from now on.
+    pub(crate) fn revoke(&self, link: &Link) {
+        let now = SystemClock.now();
+        let (serial, not_after) = (link.credentials.serial.clone(), link.credentials.not_after);
+        let revocation = Revocation { serial, revoked_at: now, not_after };
+        let crl = self.ca.sign_crl(2, &[revocation], now, time::Duration::days(1)).unwrap();
+        self.gate.update(self.ca.certificate(), &crl.der).unwrap();
     }
 
     /// A link to this peer with a certificate that it takes.

@@ -234,6 +234,21 @@ async fn a_client_that_the_peer_refuses_finds_it_unreachable() {
 }
 
 #[tokio::test]
+async fn a_client_whose_certificate_was_revoked_hears_it_from_the_handshake() {
+    let peer = ScriptedPeer::federation(|_, _| vec![]).await;
+    let sealer = sealer();
+    let link = peer.link(&sealer);
+    peer.revoke(&link);
+    let transport = HttpDialer::new(sealer, Arc::new(SystemClock), limits()).transport(&link).unwrap();
+    // Whether the alert or the closed socket is met first is chance: it must be heard either way.
+    for _ in 0..20 {
+        let fault = transport.ask(list()).await.unwrap_err();
+        assert_eq!((fault.kind, fault.stage, fault.retryable), (FaultKind::GrantRevoked, Stage::Tls, false));
+    }
+    assert!(peer.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_host_that_accepts_and_shakes_no_hands_times_out_in_tls() {
     let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = ScriptedPeer::federation(|_, _| vec![]).await;
