@@ -125,7 +125,11 @@ impl Node {
         let base = self.base.as_str().trim_end_matches('/');
         if error.is_connect() {
             return Failure::failed(format!("no node answers at {base}: {}", innermost(error)))
-                .remedy("is the node running? mosaic gateway serve --config <mosaic.toml>");
+                .remedy(if self.base.scheme() == "https" {
+                    "is the node running? Is api.tls_certificate a server's certificate for this address? --api names another"
+                } else {
+                    "is the node running? mosaic gateway serve --config <mosaic.toml>"
+                });
         }
         if error.is_timeout() {
             return Failure::failed(format!("the node at {base} did not answer in time"))
@@ -196,9 +200,16 @@ fn refusal_of(answer: &RawAnswer, kind: TokenKind) -> Failure {
     let as_admin = kind == TokenKind::Admin;
     let status = answer.status;
     match serde_json::from_slice::<Body>(&answer.body) {
-        Ok(Body { error: Error { code, message, reason, request_id, retry_after_ms } }) => {
-            Failure::Refused(Refusal { status, code, message, reason, request_id, retry_after_ms, as_admin })
-        }
+        Ok(Body { error: Error { code, message, reason, request_id, retry_after_ms } }) => Failure::Refused(Refusal {
+            status,
+            code,
+            message,
+            reason,
+            request_id,
+            retry_after_ms,
+            as_admin,
+            advice: None,
+        }),
         Err(_) => Failure::failed(format!("HTTP {status} without an explanation"))
             .remedy("is this the address of a Mosaic node's API? see 'listen' in mosaic.toml, or give --api"),
     }

@@ -55,6 +55,8 @@ pub(crate) struct Refusal {
     pub(crate) retry_after_ms: Option<u64>,
     /// Which token was sent: decides the advice on 401.
     pub(crate) as_admin: bool,
+    /// What the command knows better than the code tells.
+    pub(crate) advice: Option<String>,
 }
 
 impl Failure {
@@ -66,12 +68,14 @@ impl Failure {
         Self::Failed { message: message.into(), remedy: None }
     }
 
-    /// Adds what to do about it. A refusal has its own advice.
+    /// Adds what to do about it.
     #[must_use]
     pub(crate) fn remedy(mut self, what_to_do: impl Into<String>) -> Self {
-        if let Self::Misused { remedy, .. } | Self::Failed { remedy, .. } = &mut self {
-            *remedy = Some(what_to_do.into());
-        }
+        let remedy = match &mut self {
+            Self::Misused { remedy, .. } | Self::Failed { remedy, .. } => remedy,
+            Self::Refused(refusal) => &mut refusal.advice,
+        };
+        *remedy = Some(what_to_do.into());
         self
     }
 
@@ -138,6 +142,9 @@ impl Refusal {
     }
 
     fn remedy(&self) -> Option<String> {
+        if self.advice.is_some() {
+            return self.advice.clone();
+        }
         let text = match self.code.as_str() {
             "unauthorized" if self.as_admin => {
                 "the admin token is wrong, expired or revoked: give a valid one with --admin-token or MOSAIC_ADMIN_TOKEN"
@@ -209,6 +216,7 @@ mod tests {
             request_id: Some("0190".to_owned()),
             retry_after_ms: None,
             as_admin: true,
+            advice: None,
         })
     }
 

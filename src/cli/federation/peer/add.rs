@@ -39,9 +39,20 @@ impl Add {
             allow_private: self.allow_private,
             share_with: self.share_with,
         };
-        let link: LinkV1 = node.post(&Path::admin(["links"]), &body).await?;
+        let link: Result<LinkV1, Failure> = node.post(&Path::admin(["links"]), &body).await;
+        let link = link.map_err(|failure| advise(failure, body.allow_private))?;
         let text = format!("{}\ntry: mosaic query tasks --source federated:{}\n", link_sheet(&link), link.peer);
         Ok(Outcome::new(&link, text))
+    }
+}
+
+/// The API speaks of its own field; here it is an option.
+fn advise(failure: Failure, allow_private: bool) -> Failure {
+    match &failure {
+        Failure::Refused(refusal) if !allow_private && refusal.message.contains("allow_private") => failure.remedy(
+            "if that is meant, as on one machine or in one house, say --allow-private; the invite is still good",
+        ),
+        _ => failure,
     }
 }
 
