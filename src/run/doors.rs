@@ -115,6 +115,9 @@ fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     let stall = limits.write_stall;
     let server = server
         .on_connect(move |io, _| limit_write_stall(io, stall))
+        // A session that hangs up is gone: its question ends here, at every peer, and in their databases. Who only closes its
+        // sending side looks the same and gets no answer; clients of HTTP do not do that.
+        .h1_allow_half_closed(false)
         .workers(workers(limits.workers))
         .backlog(limits.backlog)
         .keep_alive(limits.keep_alive)

@@ -6,6 +6,7 @@
 mod harness;
 
 mod admin;
+mod cancellation;
 mod demo;
 mod failures;
 mod golden;

@@ -47,6 +47,11 @@ impl Api {
         Self { base: base.to_owned(), token: token.map(str::to_owned), http }
     }
 
+    /// The bearer token, for a request that is written by hand.
+    pub(crate) fn token(&self) -> &str {
+        self.token.as_deref().expect("a client with a token")
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None).await
     }

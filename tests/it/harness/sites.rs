@@ -22,7 +22,12 @@ pub(crate) async fn joined() -> Sites {
 
 /// As [`joined`], with another scope.
 pub(crate) async fn joined_with(scope: Value) -> Sites {
-    let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;
+    joined_as(scope, "").await
+}
+
+/// As [`joined_with`], both nodes with more configuration.
+pub(crate) async fn joined_as(scope: Value, more: &str) -> Sites {
+    let (home, work) = futures_util::future::join(Node::start_with("home", more), Node::start_with("work", more)).await;
     home.user("ada").await;
     work.user("ada").await;
     let (ada_at_home, ada_at_work) = (home.session("ada").await, work.session("ada").await);
