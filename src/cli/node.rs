@@ -200,16 +200,18 @@ fn refusal_of(answer: &RawAnswer, kind: TokenKind) -> Failure {
     let as_admin = kind == TokenKind::Admin;
     let status = answer.status;
     match serde_json::from_slice::<Body>(&answer.body) {
-        Ok(Body { error: Error { code, message, reason, request_id, retry_after_ms } }) => Failure::Refused(Refusal {
-            status,
-            code,
-            message,
-            reason,
-            request_id,
-            retry_after_ms,
-            as_admin,
-            advice: None,
-        }),
+        Ok(Body { error: Error { code, message, reason, request_id, retry_after_ms } }) => {
+            Failure::Refused(Box::new(Refusal {
+                status,
+                code,
+                message,
+                reason,
+                request_id,
+                retry_after_ms,
+                as_admin,
+                advice: None,
+            }))
+        }
         Err(_) => Failure::failed(format!("HTTP {status} without an explanation"))
             .remedy("is this the address of a Mosaic node's API? see 'listen' in mosaic.toml, or give --api"),
     }

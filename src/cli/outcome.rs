@@ -41,7 +41,7 @@ pub(crate) enum Failure {
     /// Exit 1.
     Failed { message: String, remedy: Option<String> },
     /// The node refused: exit 1.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 /// An error answer of the node.
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     fn refusal(code: &str) -> Failure {
-        Failure::Refused(Refusal {
+        Failure::Refused(Box::new(Refusal {
             status: 401,
             code: code.to_owned(),
             message: "send a token".to_owned(),
@@ -217,7 +217,7 @@ mod tests {
             retry_after_ms: None,
             as_admin: true,
             advice: None,
-        })
+        }))
     }
 
     #[test]
