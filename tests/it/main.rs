@@ -10,6 +10,7 @@ mod cancellation;
 mod demo;
 mod failures;
 mod golden;
+mod honesty;
 mod hostile;
 mod main_job;
 mod readme;
