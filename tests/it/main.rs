@@ -13,6 +13,7 @@ mod golden;
 mod honesty;
 mod hostile;
 mod main_job;
+mod paging;
 mod readme;
 mod refusals;
 mod sessions;
