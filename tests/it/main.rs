@@ -17,3 +17,4 @@ mod paging;
 mod readme;
 mod refusals;
 mod sessions;
+mod trust_certificates;

@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
 use super::api::{Answer, answer};
+use super::wire::{self, Wire};
 
 /// A holder of a grant who speaks to the owner's listeners by hand: the tests' own client, not the product's.
 pub(crate) struct Asker {
@@ -34,7 +35,7 @@ fn careless_client() -> reqwest::Client {
         .expect("a client")
 }
 
-fn careless_tls() -> rustls::ClientConfig {
+pub(crate) fn careless_tls() -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -118,6 +119,12 @@ impl Asker {
         Self { federation_url, certificate: CertificateDer::from(Vec::new()), root, key: Vec::new(), http }
     }
 
+    /// One connection of this certificate, kept open.
+    pub(crate) async fn wire(&self) -> Wire {
+        let address = self.federation_url.strip_prefix("https://").expect("an https URL");
+        Wire::open(address, wire::client_tls(Some((&self.certificate, &self.key)))).await.expect("a handshake")
+    }
+
     /// The same certificate over new connections.
     pub(crate) fn reconnected(&self) -> Self {
         Self::with(self.federation_url.clone(), self.certificate.clone(), self.root.clone(), self.key.clone())
@@ -146,8 +153,9 @@ fn pem(value: &Value) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(value.as_str().expect("a PEM text").as_bytes()).expect("a certificate in PEM")
 }
 
+/// Verifies no server: that the product does is another test.
 #[derive(Debug)]
-struct TrustAnyone(Arc<rustls::crypto::CryptoProvider>);
+pub(crate) struct TrustAnyone(pub(crate) Arc<rustls::crypto::CryptoProvider>);
 
 impl rustls::client::danger::ServerCertVerifier for TrustAnyone {
     fn verify_server_cert(

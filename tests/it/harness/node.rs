@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::api::Api;
+use super::authority::Authority;
 use super::wait::PATIENCE;
 
 /// One node as a process of its own, tier `standalone`, with a database of its own. Dropping it kills the process.
@@ -19,6 +20,22 @@ pub(crate) struct Node {
     process: Option<Child>,
     ready: Value,
     admin_token: String,
+}
+
+/// What a node is started with.
+struct Setup<'a> {
+    url: &'a SecretString,
+    more: &'a str,
+    database: Option<TestDatabase>,
+    authority: Option<&'a Authority>,
+    /// The state directory of the node whose replica this one is.
+    secrets: Option<&'a Path>,
+}
+
+impl<'a> Setup<'a> {
+    fn on(url: &'a SecretString) -> Self {
+        Self { url, more: "", database: None, authority: None, secrets: None }
+    }
 }
 
 /// The built binary.
@@ -38,38 +55,75 @@ impl Node {
     pub(crate) async fn start_with(site: &str, more: &str) -> Self {
         let database = TestDatabase::empty().await;
         let url = database.url().clone();
-        Self::on_database(site, more, Some(database), &url).await
+        Self::set_up(site, Setup { more, database: Some(database), ..Setup::on(&url) })
     }
 
-    /// Starts a node on the database of `url`: a cluster of the test's own, to stop and freeze, or another node's, as its replica.
+    /// Starts a node whose CA is the test's own, so that the test can sign whatever it likes with the genuine root.
+    pub(crate) async fn start_with_ca(site: &str, authority: &Authority, more: &str) -> Self {
+        let database = TestDatabase::empty().await;
+        let url = database.url().clone();
+        Self::set_up(site, Setup { more, database: Some(database), authority: Some(authority), ..Setup::on(&url) })
+    }
+
+    /// Starts a node on the database of `url`: a cluster of the test's own, to stop and freeze.
     pub(crate) async fn on_url(site: &str, url: &SecretString) -> Self {
-        Self::on_database(site, "", None, url).await
+        Self::on_url_with(site, url, "")
     }
 
-    async fn on_database(site: &str, more: &str, database: Option<TestDatabase>, url: &SecretString) -> Self {
+    /// As [`Node::on_url`], with more configuration.
+    pub(crate) fn on_url_with(site: &str, url: &SecretString, more: &str) -> Self {
+        Self::set_up(site, Setup { more, ..Setup::on(url) })
+    }
+
+    /// Starts another replica of this node: the same database, master secret and admin.
+    pub(crate) fn replica(&self, url: &SecretString, more: &str) -> Self {
+        Self::set_up(&self.site, Setup { more, secrets: Some(&self.state()), ..Setup::on(url) })
+    }
+
+    fn set_up(site: &str, setup: Setup<'_>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the node");
         let config = format!(
             "site = \"{site}\"\ntier = \"standalone\"\nstate_dir = \"{state}\"\n\n\
              [api]\nlisten = \"127.0.0.1:0\"\n\n[federation]\nlisten = \"127.0.0.1:0\"\n\n\
              [enrollment]\nlisten = \"127.0.0.1:0\"\n\n[postgres]\nurl = \"{url}\"\n\n{more}",
             state = directory.path().join("state").display(),
-            url = url.expose_secret(),
+            url = setup.url.expose_secret(),
+            more = setup.more,
         );
         std::fs::write(directory.path().join("mosaic.toml"), config).expect("the configuration is written");
         let mut node = Self {
             site: site.to_owned(),
-            database,
+            database: setup.database,
             directory,
             process: None,
             ready: Value::Null,
             admin_token: String::new(),
         };
-        let init = node.cli(&["gateway", "init"]);
-        assert!(init.status.success(), "gateway init: {}", String::from_utf8_lossy(&init.stderr));
+        if let Some(of) = setup.secrets {
+            std::fs::create_dir(node.state()).expect("the state directory");
+            for secret in ["master.secret", "admin.token"] {
+                std::fs::copy(of.join(secret), node.state().join(secret)).expect("the site's secret");
+            }
+        }
+        node.init(setup.authority);
         node.admin_token =
             std::fs::read_to_string(node.state().join("admin.token")).expect("the first admin token").trim().to_owned();
         node.serve();
         node
+    }
+
+    fn init(&self, authority: Option<&Authority>) {
+        let mut arguments = vec!["gateway".to_owned(), "init".to_owned()];
+        if let Some(authority) = authority {
+            for (flag, text) in [("--ca-cert", &authority.certificate_pem), ("--ca-key", &authority.key_pem)] {
+                let file = self.directory().join(format!("given{flag}.pem"));
+                std::fs::write(&file, text).expect("a file for the CA");
+                arguments.extend([flag.to_owned(), file.display().to_string()]);
+            }
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let init = self.cli(&arguments);
+        assert!(init.status.success(), "gateway init: {}", String::from_utf8_lossy(&init.stderr));
     }
 
     /// Starts the process and waits until it says that it is ready.
@@ -171,6 +225,10 @@ impl Node {
         Api::new(&self.api_url(), Some(&self.admin_token))
     }
 
+    pub(crate) fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
     pub(crate) fn with_token(&self, token: &str) -> Api {
         Api::new(&self.api_url(), Some(token))
     }
@@ -209,9 +267,14 @@ impl Node {
 
     /// A client with a new session token of this user.
     pub(crate) async fn session(&self, user: &str) -> Api {
+        self.with_token(&self.session_token(user).await)
+    }
+
+    /// A new session token of this user.
+    pub(crate) async fn session_token(&self, user: &str) -> String {
         let created =
             self.admin().post("/api/admin/v1/tokens", json!({ "kind": "session", "user": user })).await.expect(201);
-        self.with_token(created["token"].as_str().expect("the token, shown once"))
+        created["token"].as_str().expect("the token, shown once").to_owned()
     }
 
     /// Adds rows for a user, as its session does.
