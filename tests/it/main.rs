@@ -18,3 +18,4 @@ mod readme;
 mod refusals;
 mod sessions;
 mod trust_certificates;
+mod trust_life_cycle;

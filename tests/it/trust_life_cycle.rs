@@ -1,0 +1,346 @@
+//! What an owner decides counts with the very next request, also on a connection that was opened long before, on every replica;
+//! and a replica that cannot know what the owner decided says so and serves nothing.
+
+use std::time::{Duration, Instant};
+
+use mosaic::postgres::pool::{DatabaseUrl, PoolOptions};
+use mosaic::postgres::testing;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+
+use crate::harness::asker::Asker;
+use crate::harness::node::Node;
+use crate::harness::now;
+use crate::harness::sites::{self, items, titles};
+use crate::harness::wait::until;
+use crate::harness::wire::{Heard, Wire, client_tls};
+
+/// Where the contract puts the end of a revoked grant on every replica.
+const ON_EVERY_REPLICA_WITHIN: Duration = Duration::from_secs(1);
+
+struct Owner {
+    node: Node,
+    team: String,
+    grant: String,
+    asker: Asker,
+}
+
+/// `ada` and her team `crew`, a personal row and a team's row, and a grant with generous limits that is in use.
+async fn owner() -> Owner {
+    let node = Node::start("work").await;
+    node.user("ada").await;
+    node.user("bob").await;
+    let team = node.team("crew", &["ada", "bob"]).await;
+    let (ada, bob) = (node.session("ada").await, node.session("bob").await);
+    node.import(&ada, "tasks", &sites::tasks("own", 1, "2026-03-02T12:00:00Z", None)).await;
+    node.import(&bob, "tasks", &sites::tasks("team", 1, "2026-03-01T12:00:00Z", Some(&team))).await;
+    node.import(&ada, "notes", &[json!({ "title": "a note" })]).await;
+    let (grant, invite) = generous_grant(&node, "ada", "home").await;
+    let asker = Asker::enroll(&invite).await;
+    Owner { node, team, grant, asker }
+}
+
+async fn generous_grant(node: &Node, user: &str, peer: &str) -> (String, String) {
+    let limits = json!({ "requests_per_second": 10_000, "burst": 10_000, "concurrent": 100 });
+    let grant = json!({ "peer": peer, "user": user, "scope": { "resources": ["tasks"] }, "limits": limits });
+    let created = node.admin().post("/api/admin/v1/grants", grant).await.expect(201);
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    (text(&created["grant"]["id"]), text(&created["invite"]["invite"]))
+}
+
+impl Owner {
+    async fn change(&self, change: &str) {
+        let path = format!("/api/admin/v1/grants/{}/{change}", self.grant);
+        let changed = self.node.admin().post(&path, json!({})).await.expect(200);
+        assert_eq!(changed["receipt"]["effective"], true, "{changed}");
+    }
+
+    async fn update(&self, update: Value) {
+        self.node.admin().patch(&format!("/api/admin/v1/grants/{}", self.grant), update).await.expect(200);
+    }
+
+    async fn last_event(&self) -> Value {
+        let log = self.node.admin().get("/api/admin/v1/audit?limit=1").await.expect(200);
+        items(&log)[0].clone()
+    }
+}
+
+#[track_caller]
+fn rows(heard: &Heard) -> Vec<String> {
+    assert_eq!(heard.status, 200, "{}", heard.json);
+    titles(&heard.json)
+}
+
+#[track_caller]
+fn refused(heard: &Heard, reason: &str) {
+    assert_eq!((heard.status, heard.word().as_str()), (403, reason), "{}", heard.json);
+    assert_eq!(heard.json.get("items"), None);
+}
+
+#[tokio::test]
+async fn revoking_ends_the_open_connection_with_its_next_request() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    assert_eq!(rows(&wire.list().await.expect("an answer")), ["own 0", "team 0"]);
+    owner.change("revoke").await;
+    refused(&wire.list().await.expect("an answer"), "grant_revoked");
+    assert!(wire.ends().await, "the connection is closed");
+    let event = owner.last_event().await;
+    assert_eq!((event["outcome"].as_str(), event["reason"].as_str()), (Some("denied"), Some("grant_revoked")));
+    until("no new handshake", || async { owner.asker.wire().await.list().await.err() }).await;
+}
+
+#[tokio::test]
+async fn suspending_and_resuming_count_with_the_next_request_and_keep_the_connection() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    for _ in 0..3 {
+        assert_eq!(rows(&wire.list().await.expect("an answer")).len(), 2);
+        owner.change("suspend").await;
+        refused(&wire.list().await.expect("an answer"), "grant_suspended");
+        owner.change("resume").await;
+    }
+    assert_eq!(rows(&wire.list().await.expect("an answer")).len(), 2);
+}
+
+#[tokio::test]
+async fn a_grant_ends_at_its_time_on_the_open_connection() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    let end = now() + time::Duration::milliseconds(1_500);
+    owner.update(json!({ "expires_at": end.format(&Rfc3339).expect("a date") })).await;
+    let mut answered = 0;
+    let refusal = loop {
+        let asked_at = now();
+        let heard = wire.list().await.expect("an answer");
+        if heard.status != 200 {
+            break heard;
+        }
+        assert!(asked_at < end, "asked at {asked_at}, over at {end}");
+        answered += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(now() >= end && answered > 0, "{answered} answers");
+    refused(&refusal, "grant_expired");
+    until("the row says so too", || async {
+        let grant = owner.node.admin().get(&format!("/api/admin/v1/grants/{}", owner.grant)).await.expect(200);
+        (grant["status"] == "expired").then_some(())
+    })
+    .await;
+    let resumed = owner.node.admin().post(&format!("/api/admin/v1/grants/{}/resume", owner.grant), json!({})).await;
+    assert_eq!(resumed.error(409).0, "conflict");
+}
+
+#[tokio::test]
+async fn a_changed_scope_counts_with_the_next_request() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    assert_eq!(rows(&wire.list().await.expect("an answer")), ["own 0", "team 0"]);
+    let filter = json!({ "tasks": { "include_teams": [], "include_personal": true } });
+    owner.update(json!({ "scope": { "resources": ["tasks"], "filters": filter } })).await;
+    assert_eq!(rows(&wire.list().await.expect("an answer")), ["own 0"]);
+    owner.update(json!({ "scope": { "resources": ["notes"] } })).await;
+    refused(&wire.list().await.expect("an answer"), "scope_violation");
+    let notes = wire.post("/api/federation/v1/list/notes", "{}").await.expect("an answer");
+    assert_eq!(rows(&notes), ["a note"]);
+    owner.update(json!({ "scope": { "resources": ["tasks"], "max_rows_per_query": 1 } })).await;
+    let capped = wire.list().await.expect("an answer");
+    assert_eq!((rows(&capped), capped.json["_truncated"].clone()), (vec!["own 0".to_owned()], json!(true)));
+}
+
+#[tokio::test]
+async fn leaving_a_team_takes_its_rows_away_with_the_next_request() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    assert_eq!(rows(&wire.list().await.expect("an answer")), ["own 0", "team 0"]);
+    let row = wire.list().await.expect("an answer").json["items"][1]["id"].as_str().expect("an id").to_owned();
+    let left = owner.node.admin().delete(&format!("/api/admin/v1/teams/{}/members/ada", owner.team)).await;
+    assert_eq!(left.status, 204);
+    assert_eq!(rows(&wire.list().await.expect("an answer")), ["own 0"]);
+    let gone = wire.post(&format!("/api/federation/v1/get/tasks/{row}"), "{}").await.expect("an answer");
+    assert_eq!(gone.status, 404, "{}", gone.json);
+}
+
+#[tokio::test]
+async fn disabling_a_user_revokes_for_good_and_keeps_rows_and_audit() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    assert_eq!(rows(&wire.list().await.expect("an answer")).len(), 2);
+    owner.node.admin().patch("/api/admin/v1/users/ada", json!({ "active": false })).await.expect(200);
+    refused(&wire.list().await.expect("an answer"), "grant_revoked");
+    owner.node.admin().patch("/api/admin/v1/users/ada", json!({ "active": true })).await.expect(200);
+    assert!(
+        owner.asker.wire().await.list().await.map_or(true, |heard| heard.status == 403),
+        "enabling restores no grant"
+    );
+    let ada = owner.node.session("ada").await;
+    let own = ada.query(json!({ "verb": "list", "resource": "tasks", "source": "local" })).await.expect(200);
+    assert_eq!(titles(&own), ["own 0", "team 0"]);
+}
+
+#[tokio::test]
+async fn deleting_a_user_revokes_and_keeps_rows_and_audit() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    assert_eq!(rows(&wire.list().await.expect("an answer")).len(), 2);
+    let deleted = owner.node.admin().delete("/api/admin/v1/users/ada").await;
+    assert!(deleted.status.is_success(), "{}", deleted.text());
+    refused(&wire.list().await.expect("an answer"), "grant_revoked");
+    let database = owner.node.database().connect().await;
+    let count = |sql: &'static str| {
+        let database = &database;
+        async move { database.query_one(sql, &[]).await.expect("a count").get::<_, i64>(0) }
+    };
+    assert_eq!(count("SELECT count(*) FROM tasks WHERE title = 'own 0'").await, 1);
+    assert!(
+        count("SELECT count(*) FROM federation_audit_log WHERE action = 'list' AND outcome = 'allowed'").await >= 1
+    );
+}
+
+#[tokio::test]
+async fn revoked_and_expired_are_terminal_in_the_database_itself() {
+    let owner = owner().await;
+    owner.change("revoke").await;
+    let database = owner.node.database().connect().await;
+    let grant: uuid::Uuid = owner.grant.parse().expect("an id");
+    for status in ["pending", "active", "suspended", "expired"] {
+        let sql = "UPDATE grants SET status = $2, ended_at = NULL WHERE id = $1";
+        let refused = database.execute(sql, &[&grant, &status]).await.expect_err(status);
+        assert_eq!(refused.code(), Some(&tokio_postgres::error::SqlState::CHECK_VIOLATION), "{status}");
+    }
+    let deleted = database.execute("DELETE FROM grants WHERE id = $1", &[&grant]).await;
+    assert_eq!(deleted.expect_err("deleted").code(), Some(&tokio_postgres::error::SqlState::CHECK_VIOLATION));
+    // Not by way of the certificate either.
+    database.execute("UPDATE grant_certificates SET revoked_at = NULL", &[]).await.expect("tampered with");
+    let mut wire = owner.asker.wire().await;
+    assert!(wire.list().await.map_or(true, |heard| heard.status == 403));
+
+    let (other, invite) = generous_grant(&owner.node, "bob", "away").await;
+    Asker::enroll(&invite).await;
+    let other: uuid::Uuid = other.parse().expect("an id");
+    database.execute("UPDATE grants SET status = 'expired' WHERE id = $1", &[&other]).await.expect("expired");
+    let refused = database.execute("UPDATE grants SET status = 'active' WHERE id = $1", &[&other]).await;
+    assert_eq!(refused.expect_err("active again").code(), Some(&tokio_postgres::error::SqlState::CHECK_VIOLATION));
+}
+
+/// A connection of the same certificate to another replica.
+async fn wire_to(node: &Node, asker: &Asker) -> Wire {
+    Wire::open(&node.address("federation"), client_tls(Some((&asker.certificate, &asker.key())))).await.expect("TLS")
+}
+
+#[tokio::test]
+async fn three_replicas_refuse_a_revoked_grant_on_open_connections_within_a_second() {
+    let first = Node::start("work").await;
+    let url = first.database().url().clone();
+    let (second, third) = (first.replica(&url, ""), first.replica(&url, ""));
+    first.user("ada").await;
+    first.session("ada").await.post("/api/v1/data/tasks", json!({ "title": "mine" })).await.expect(201);
+    for round in 0..5 {
+        let (grant, invite) = generous_grant(&first, "ada", &format!("home-{round}")).await;
+        let asker = Asker::enroll(&invite).await;
+        let mut wires = Vec::new();
+        for replica in [&first, &second, &third] {
+            until("the replica knows the new grant", || async {
+                (wire_to(replica, &asker).await.list().await.ok()?.status == 200).then_some(())
+            })
+            .await;
+            let mut wire = wire_to(replica, &asker).await;
+            assert_eq!(wire.list().await.expect("an answer").status, 200);
+            wires.push(wire);
+        }
+        second.admin().post(&format!("/api/admin/v1/grants/{grant}/revoke"), json!({})).await.expect(200);
+        let revoked_at = Instant::now();
+        let refusals = wires.into_iter().map(|wire| refusal_after(wire, revoked_at));
+        for took in futures_util::future::join_all(refusals).await {
+            assert!(took < ON_EVERY_REPLICA_WITHIN, "round {round}: {took:?}");
+        }
+    }
+}
+
+/// Asks without a pause until the grant is refused.
+async fn refusal_after(mut wire: Wire, revoked_at: Instant) -> Duration {
+    loop {
+        let asked = revoked_at.elapsed();
+        let heard = wire.list().await.expect("an answer");
+        if heard.status != 200 {
+            refused(&heard, "grant_revoked");
+            return asked;
+        }
+        assert!(asked < Duration::from_secs(20), "still answered {asked:?} after the revocation");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn connect(url: &SecretString) -> tokio_postgres::Client {
+    DatabaseUrl::parse(url).expect("a URL").connect(&PoolOptions::default()).await.expect("a connection")
+}
+
+/// The replica keeps its pools, so that it could read rows; only its news are cut off.
+#[tokio::test]
+async fn a_replica_without_its_news_says_503_and_never_serves_what_it_last_knew() {
+    let owner = owner().await;
+    let mut wire = owner.asker.wire().await;
+    assert_eq!(wire.list().await.expect("an answer").status, 200);
+    let url = owner.node.database().url().clone();
+    let name = owner.node.database().name().to_owned();
+    let inside = connect(&url).await;
+    let outside = SecretString::from(url.expose_secret().replace(&format!("/{name}"), "/postgres"));
+    let outside = connect(&outside).await;
+
+    outside.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await.expect("closed");
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE datname = $1 AND application_name = 'mosaic feed'";
+    let ended: i64 = inside.query_one(cut, &[&name]).await.expect("cut").get(0);
+    assert_eq!(ended, 1, "one connection for news");
+    until("503 instead of rows", || async {
+        let heard = owner.asker.wire().await.list().await.expect("an answer");
+        (heard.status == 503 && heard.json.get("items").is_none()).then_some(())
+    })
+    .await;
+    inside.execute("UPDATE grants SET status = 'suspended'", &[]).await.expect("suspended behind its back");
+    for _ in 0..20 {
+        let heard = wire.list().await.expect("an answer");
+        assert_eq!((heard.status, heard.json.get("items")), (503, None), "{}", heard.json);
+        // Who is answered before the body was read may lose the connection.
+        wire = owner.asker.wire().await;
+    }
+    assert_eq!(owner.node.anonymous().get("/readyz").await.status, 503);
+
+    outside.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.expect("open again");
+    let heard = until("the news are back", || async {
+        let heard = owner.asker.wire().await.list().await.expect("an answer");
+        (heard.status != 503).then_some(heard)
+    })
+    .await;
+    refused(&heard, "grant_suspended");
+}
+
+#[tokio::test]
+async fn a_replica_whose_database_is_frozen_gives_no_rows_and_heals_by_itself() {
+    let mut own = testing::own_cluster();
+    own.cluster.start().expect("the cluster starts");
+    let node = Node::on_url("work", &own.cluster.url("postgres")).await;
+    node.user("ada").await;
+    node.session("ada").await.post("/api/v1/data/tasks", json!({ "title": "mine" })).await.expect(201);
+    let (_, invite) = generous_grant(&node, "ada", "home").await;
+    let asker = Asker::enroll(&invite).await;
+    let mut wire = asker.wire().await;
+    assert_eq!(wire.list().await.expect("an answer").status, 200);
+
+    own.cluster.freeze();
+    let frozen = Instant::now();
+    let mut unavailable = 0;
+    while unavailable < 5 {
+        let heard = asker.wire().await.list().await.expect("an answer");
+        assert_eq!((heard.status == 200, heard.json.get("items")), (false, None), "{}", heard.json);
+        unavailable += usize::from(heard.status == 503);
+        assert!(frozen.elapsed() < crate::harness::wait::PATIENCE, "still {}: {}", heard.status, heard.json);
+    }
+    let heard = wire.list().await.expect("an answer");
+    assert_eq!((heard.status, heard.json.get("items")), (503, None), "the open connection: {}", heard.json);
+
+    own.cluster.thaw();
+    until("rows again", || async { (wire_to(&node, &asker).await.list().await.ok()?.status == 200).then_some(()) })
+        .await;
+}
