@@ -18,4 +18,5 @@ mod readme;
 mod refusals;
 mod sessions;
 mod trust_certificates;
+mod trust_enrolment;
 mod trust_life_cycle;
