@@ -19,4 +19,5 @@ mod refusals;
 mod sessions;
 mod trust_certificates;
 mod trust_enrolment;
+mod trust_isolation;
 mod trust_life_cycle;

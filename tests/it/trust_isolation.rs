@@ -1,0 +1,232 @@
+//! The asking side: what one user of a node sees of other sites is nobody else's on that node.
+
+use std::collections::HashSet;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::harness::api::Api;
+use crate::harness::asker;
+use crate::harness::node::Node;
+use crate::harness::setting;
+use crate::harness::sites::{self, titles};
+
+/// Users of one node; `MOSAIC_TEST_USERS` sets another number.
+fn users() -> usize {
+    setting("MOSAIC_TEST_USERS").map_or(24, |users| usize::try_from(users).expect("a count"))
+}
+
+/// A user of `home` with a link of his own to `work`, where his subject owns rows that nobody else may see.
+struct Person {
+    name: String,
+    session: Api,
+    canary: String,
+}
+
+const ROWS: usize = 5;
+
+async fn person(home: &Node, work: &Node, index: usize) -> Person {
+    let name = format!("user{index}");
+    let canary = format!("canary-{}", uuid::Uuid::new_v4().simple());
+    work.user(&name).await;
+    let at_work = work.session(&name).await;
+    work.import(&at_work, "tasks", &sites::tasks(&canary, ROWS, "2026-03-01T12:00:00Z", None)).await;
+    home.user(&name).await;
+    let limits = json!({ "requests_per_second": 10_000, "burst": 10_000, "concurrent": 100 });
+    let grant = json!({ "peer": "home", "user": name, "scope": { "resources": ["tasks"] }, "limits": limits });
+    let created = work.admin().post("/api/admin/v1/grants", grant).await.expect(201);
+    sites::join(home, &name, created["invite"]["invite"].as_str().expect("an invite")).await;
+    Person { session: home.session(&name).await, name, canary }
+}
+
+#[tokio::test]
+async fn users_of_one_node_never_see_each_others_rows_cursors_or_status() {
+    let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;
+    let mut people = Vec::new();
+    for index in 0..users() {
+        people.push(person(&home, &work, index).await);
+    }
+    let mut order: Vec<usize> = (0..people.len()).flat_map(|index| [index; 12]).collect();
+    shuffle(&mut order);
+    let pages: Vec<(usize, Value)> = futures_util::stream::iter(order.into_iter().enumerate())
+        .map(|(turn, index)| {
+            let people = &people;
+            // The same question by everybody, so that whatever is shared by question would show.
+            let limit = 1 + turn % 3;
+            async move {
+                let query = json!({ "verb": "list", "resource": "tasks", "limit": limit });
+                (index, people[index].session.query(query).await.expect(200))
+            }
+        })
+        .buffer_unordered(16)
+        .collect()
+        .await;
+    let mut cursors = HashSet::new();
+    for (index, page) in &pages {
+        let canary = &people[*index].canary;
+        let seen = titles(page);
+        assert!(!seen.is_empty() && seen.iter().all(|title| title.starts_with(canary)), "user{index}: {page}");
+        cursors.insert((*index, page["next_cursor"].as_str().expect("more rows").to_owned()));
+    }
+    for (index, cursor) in cursors.into_iter().take(60) {
+        let thief = &people[(index + 1) % people.len()];
+        let query = json!({ "verb": "list", "resource": "tasks", "limit": 5, "cursor": cursor });
+        assert_eq!(thief.session.query(query.clone()).await.error(400).0, "invalid_request");
+        let own = people[index].session.query(query).await.expect(200);
+        assert!(titles(&own).iter().all(|title| title.starts_with(&people[index].canary)), "{own}");
+    }
+    work_stops_and_each_is_told_for_himself(people, work).await;
+}
+
+async fn work_stops_and_each_is_told_for_himself(people: Vec<Person>, mut work: Node) {
+    work.kill();
+    let query = json!({ "verb": "list", "resource": "tasks" });
+    let told = people[0].session.query(query.clone()).await.expect(200);
+    assert_eq!(told["_notices"], json!([{ "code": "federation_offline", "peer": "work" }]));
+    let status = |person: &Person| {
+        let session = person.session.clone();
+        async move { session.get("/api/v1/status").await.expect(200) }
+    };
+    let mine = status(&people[0]).await;
+    assert!(mine["links"][0]["last_fault"].is_object(), "{mine}");
+    let other = status(&people[1]).await;
+    assert_eq!(other["links"].as_array().map(Vec::len), Some(1), "{other}");
+    assert!(other["links"][0]["last_fault"].is_null(), "another user's failure: {other}");
+    let told = people[1].session.query(query).await.expect(200);
+    assert_eq!(told["_notices"], json!([{ "code": "federation_offline", "peer": "work" }]), "each is told himself");
+    for answer in join_all(people.iter().map(status)).await {
+        assert!(people.iter().all(|person| !answer.to_string().contains(&person.canary)), "{answer}");
+    }
+    assert!(people.iter().all(|person| !person.name.is_empty()));
+}
+
+fn shuffle(order: &mut [usize]) {
+    for at in (1..order.len()).rev() {
+        let bytes: [u8; 8] = uuid::Uuid::new_v4().as_bytes()[..8].try_into().expect("eight bytes");
+        let other = usize::try_from(u64::from_ne_bytes(bytes) % (at as u64 + 1)).expect("an index");
+        order.swap(at, other);
+    }
+}
+
+#[tokio::test]
+async fn a_link_is_its_owners_and_of_the_members_of_the_teams_it_is_shared_with() {
+    let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;
+    for name in ["ada", "bob", "eve"] {
+        home.user(name).await;
+    }
+    work.user("ada").await;
+    let at_work = work.session("ada").await;
+    work.import(&at_work, "tasks", &sites::tasks("secret", 3, "2026-03-01T12:00:00Z", None)).await;
+    let team = home.team("crew", &["ada", "bob"]).await;
+    let (_, invite) = sites::grant(&work, "home", "ada", json!({ "resources": ["tasks"] })).await;
+    let link = json!({ "invite": invite, "user": "ada", "allow_private": true, "share_with": [team] });
+    let link = crate::harness::node::id(&home.admin().post("/api/admin/v1/links", link).await.expect(201));
+    let (ada, bob, eve) = (home.session("ada").await, home.session("bob").await, home.session("eve").await);
+    let all = json!({ "verb": "list", "resource": "tasks" });
+    let of_work = json!({ "verb": "list", "resource": "tasks", "source": "federated:work" });
+
+    for member in [&ada, &bob] {
+        assert_eq!(titles(&member.query(all.clone()).await.expect(200)).len(), 3);
+    }
+    let nothing = eve.query(all.clone()).await.expect(200);
+    assert_eq!((titles(&nothing), nothing["_sources"].get("work")), (Vec::new(), None));
+    assert_eq!(eve.query(of_work.clone()).await.error(400).0, "unknown_source");
+    let never = json!({ "verb": "list", "resource": "tasks", "source": "federated:never" });
+    let (unknown, foreign) = (eve.query(never).await.error(400).1, eve.query(of_work.clone()).await.error(400).1);
+    assert_eq!(unknown.replace("never", "work"), foreign, "another user's link is as unknown as one that is not");
+    assert_eq!(eve.get("/api/v1/status").await.expect(200)["links"], json!([]));
+    let explained = eve.query(json!({ "verb": "list", "resource": "tasks", "explain": true })).await.expect(200);
+    assert!(!explained.to_string().contains("work"), "{explained}");
+
+    // Leaving the team takes the link away with the next question, joining gives it.
+    home.admin().delete(&format!("/api/admin/v1/teams/{team}/members/bob")).await;
+    crate::harness::wait::until("bob has lost the link", || async {
+        (bob.query(of_work.clone()).await.status == 400).then_some(())
+    })
+    .await;
+    assert_eq!(bob.get("/api/v1/status").await.expect(200)["links"], json!([]));
+    home.join(&team, "eve").await;
+    crate::harness::wait::until("eve has the link", || async {
+        (titles(&eve.query(all.clone()).await.expect(200)).len() == 3).then_some(())
+    })
+    .await;
+    // No session of a user can touch links at all.
+    assert_eq!(eve.get("/api/admin/v1/links").await.error(401).0, "unauthorized");
+    assert_eq!(eve.delete(&format!("/api/admin/v1/links/{link}")).await.error(401).0, "unauthorized");
+}
+
+#[tokio::test]
+async fn a_disabled_users_link_and_session_end_with_the_next_question() {
+    let sites = sites::joined().await;
+    sites.work.import(&sites.ada_at_work, "tasks", &sites::tasks("work", 1, "2026-03-01T12:00:00Z", None)).await;
+    let query = json!({ "verb": "list", "resource": "tasks" });
+    assert_eq!(titles(&sites.ada_at_home.query(query.clone()).await.expect(200)), ["work 0"]);
+    sites.home.admin().patch("/api/admin/v1/users/ada", json!({ "active": false })).await.expect(200);
+    assert_eq!(sites.ada_at_home.query(query).await.error(401).0, "unauthorized");
+    assert!(!sites.grant.is_empty() && !sites.link.is_empty());
+}
+
+/// An invite that was written by somebody who wants this node to talk to its own machine.
+fn forged(invite: &Value, enroll_url: &str, federation_url: &str) -> String {
+    let mut forged = invite.clone();
+    forged["enroll_url"] = json!(enroll_url);
+    forged["federation_url"] = json!(federation_url);
+    let json = forged.to_string();
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, json);
+    format!("mosaic-invite:{encoded}")
+}
+
+#[tokio::test]
+async fn an_invite_cannot_make_a_node_dial_its_own_machine() {
+    let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;
+    home.user("ada").await;
+    work.user("ada").await;
+    let (_, invite) = sites::grant(&work, "home", "ada", json!({ "resources": ["tasks"] })).await;
+    let invite = asker::open_invite(&invite);
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").expect("a trap");
+    trap.set_nonblocking(true).expect("non-blocking");
+    let port = trap.local_addr().expect("an address").port();
+    let honest = "https://work.example:8643";
+    for host in ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"] {
+        let enroll = format!("https://{host}:{port}");
+        let link = json!({ "invite": forged(&invite, &enroll, honest), "user": "ada" });
+        let refused = home.admin().post("/api/admin/v1/links", link).await;
+        assert!(refused.status.is_client_error() || refused.status == 503, "{host}: {}", refused.text());
+        assert_eq!(
+            trap.accept().map(drop).map_err(|error| error.kind()),
+            Err(std::io::ErrorKind::WouldBlock),
+            "{host}"
+        );
+    }
+    for enroll in
+        ["https://169.254.169.254", "https://[fe80::1]:8644", "https://100.100.100.200", "https://[fd00:ec2::254]"]
+    {
+        let link = json!({ "invite": forged(&invite, enroll, honest), "user": "ada" });
+        let refused = home.admin().post("/api/admin/v1/links", link).await;
+        assert!(!refused.status.is_success(), "{enroll}");
+        assert!(refused.text().contains("allow_private"), "{enroll}: {}", refused.text());
+    }
+    for enroll in
+        ["http://work.example:8644", "https://ada@work.example", "https://work.example/path", "file:///etc/passwd"]
+    {
+        let link = json!({ "invite": forged(&invite, enroll, honest), "user": "ada", "allow_private": true });
+        assert_eq!(home.admin().post("/api/admin/v1/links", link).await.error(400).0, "invalid_request", "{enroll}");
+    }
+    assert_eq!(home.admin().get("/api/admin/v1/links").await.expect(200)["items"], json!([]));
+}
+
+/// The link's own address is looked at with every connection, not only when it is made.
+#[tokio::test]
+async fn a_link_without_allow_private_does_not_dial_loopback() {
+    let sites = sites::joined().await;
+    let query = json!({ "verb": "list", "resource": "tasks", "source": "federated:work" });
+    sites.ada_at_home.query(query.clone()).await.expect(200);
+    let database = sites.home.database().connect().await;
+    database.execute("UPDATE links SET allow_private = false", &[]).await.expect("changed");
+    crate::harness::wait::until("the address is refused", || async {
+        let answer = sites.ada_at_home.query(query.clone()).await;
+        (answer.json["_sources"]["work"]["status"] == "unreachable").then_some(())
+    })
+    .await;
+}
