@@ -21,3 +21,4 @@ mod trust_certificates;
 mod trust_enrolment;
 mod trust_isolation;
 mod trust_life_cycle;
+mod trust_no_persistence;
