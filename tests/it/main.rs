@@ -19,6 +19,7 @@ mod refusals;
 mod sessions;
 mod trust_certificates;
 mod trust_enrolment;
+mod trust_greedy;
 mod trust_isolation;
 mod trust_life_cycle;
 mod trust_no_persistence;

@@ -1,0 +1,241 @@
+//! Clients that are slow or want too much, on all three listeners: each is cut or refused, and costs the others nothing.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::harness::asker::Asker;
+use crate::harness::node::Node;
+use crate::harness::sites;
+use crate::harness::wait::{PATIENCE, until};
+use crate::harness::wire::{Wire, client_tls};
+
+/// Shorter deadlines, so that the tests need not wait for the usual ones.
+const IMPATIENT: &str =
+    "[limits]\ntls_handshake_ms = 2000\nrequest_head_ms = 2000\nrequest_body_ms = 2000\nkeep_alive_s = 60\n";
+
+struct Owner {
+    node: Node,
+    grant: String,
+    asker: Asker,
+}
+
+async fn owner(more: &str) -> Owner {
+    let node = Node::start_with("work", more).await;
+    node.user("ada").await;
+    let limits = json!({ "requests_per_second": 10_000, "burst": 10_000, "concurrent": 100 });
+    let grant = json!({ "peer": "home", "user": "ada", "scope": { "resources": ["tasks"] }, "limits": limits });
+    let created = node.admin().post("/api/admin/v1/grants", grant).await.expect(201);
+    let asker = Asker::enroll(created["invite"]["invite"].as_str().expect("an invite")).await;
+    Owner { grant: created["grant"]["id"].as_str().expect("an id").to_owned(), node, asker }
+}
+
+impl Owner {
+    /// A connection of the enrolment listener, which asks for no certificate.
+    async fn enrolling(&self) -> Wire {
+        Wire::open(&self.node.address("enrollment"), client_tls(None)).await.expect("a handshake")
+    }
+
+    async fn serves_others(&self) {
+        self.asker.reconnected().get("capabilities").await.expect(200);
+        assert_eq!(self.node.anonymous().get("/healthz").await.status, 200);
+    }
+}
+
+/// Waits until the other side closes, and says after how long.
+async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Duration {
+    let begun = Instant::now();
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "not closed within {PATIENCE:?}");
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_stalled_handshake_is_cut() {
+    let owner = owner(IMPATIENT).await;
+    for listener in ["federation", "enrollment"] {
+        let mut silent = TcpStream::connect(owner.node.address(listener)).await.expect("a connection");
+        let mut babbling = Wire::plain(&owner.node.address(listener)).await;
+        babbling.send("\u{16}\u{3}\u{1}").await.expect("the first bytes of a record");
+        owner.serves_others().await;
+        closed(&mut silent).await;
+        closed(&mut babbling.stream).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_head_is_cut_on_every_listener() {
+    let owner = owner(IMPATIENT).await;
+    let half = "GET /api/federation/v1/capabilities HTTP/1.1\r\nhost: x\r\nx-slow: ";
+    let mut api = Wire::plain(&owner.node.address("api")).await;
+    api.send(half).await.expect("sent");
+    let mut federation = owner.asker.wire().await;
+    federation.send(half).await.expect("sent");
+    let mut enrollment = owner.enrolling().await;
+    enrollment.send(half).await.expect("sent");
+    owner.serves_others().await;
+    closed(&mut api.stream).await;
+    closed(&mut federation.stream).await;
+    closed(&mut enrollment.stream).await;
+}
+
+#[tokio::test]
+async fn a_stalled_body_is_refused_on_every_listener() {
+    let owner = owner(IMPATIENT).await;
+    let head = |path: &str, token: &str| {
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 100\r\n\r\n{{")
+    };
+    let ada = owner.node.session_token("ada").await;
+    let mut api = Wire::plain(&owner.node.address("api")).await;
+    api.send(&head("/api/v1/query", &ada)).await.expect("sent");
+    let mut admin = Wire::plain(&owner.node.address("api")).await;
+    admin.send(&head("/api/admin/v1/users", owner.node.admin_token())).await.expect("sent");
+    let mut federation = owner.asker.wire().await;
+    federation.send(&head("/api/federation/v1/list/tasks", "")).await.expect("sent");
+    let mut enrollment = owner.enrolling().await;
+    let token = "mosaic_enroll_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    enrollment.send(&head("/api/federation/v1/enroll", token)).await.expect("sent");
+    owner.serves_others().await;
+    for heard in [api.hear().await, admin.hear().await, federation.hear().await, enrollment.hear().await] {
+        let heard = heard.expect("an answer");
+        assert_eq!((heard.status, heard.word().as_str()), (400, "invalid_request"), "{}", heard.json);
+        assert!(heard.json.to_string().contains("in time"), "{}", heard.json);
+    }
+}
+
+#[tokio::test]
+async fn oversized_bodies_and_heads_are_refused() {
+    let owner = owner("").await;
+    let declared = "content-length: 70000\r\n\r\n";
+    let list = "POST /api/federation/v1/list/tasks HTTP/1.1\r\nhost: x\r\n";
+    let mut wire = owner.asker.wire().await;
+    wire.send(&format!("{list}{declared}")).await.expect("sent");
+    assert_eq!(wire.hear().await.expect("an answer").status, 413, "before a byte of it was sent");
+
+    // Without a length, in chunks that never end.
+    let mut wire = owner.asker.wire().await;
+    wire.send(&format!("{list}transfer-encoding: chunked\r\n\r\n")).await.expect("sent");
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
+    for _ in 0..17 {
+        if wire.send(&chunk).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(wire.hear().await.expect("an answer").status, 413);
+
+    let mut wire = owner.enrolling().await;
+    let enroll = "POST /api/federation/v1/enroll HTTP/1.1\r\nhost: x\r\nauthorization: Bearer \
+                  mosaic_enroll_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n";
+    wire.send(&format!("{enroll}{declared}")).await.expect("sent");
+    assert_eq!(wire.hear().await.expect("an answer").status, 413);
+
+    // A head without end, on all three.
+    let mut api = Wire::plain(&owner.node.address("api")).await;
+    let (mut federation, mut enrollment) = (owner.asker.wire().await, owner.enrolling().await);
+    for index in 0..3_000 {
+        let line = if index == 0 {
+            "GET / HTTP/1.1\r\nhost: x\r\n".to_owned()
+        } else {
+            format!("x-{index}: {}\r\n", "y".repeat(100))
+        };
+        let sent =
+            [api.send(&line).await.is_ok(), federation.send(&line).await.is_ok(), enrollment.send(&line).await.is_ok()];
+        if sent == [false; 3] {
+            break;
+        }
+    }
+    for heard in [api.hear().await, federation.hear().await, enrollment.hear().await] {
+        assert!(heard.as_ref().map_or(true, |heard| (400..500).contains(&heard.status)), "{heard:?}");
+    }
+    owner.serves_others().await;
+}
+
+#[tokio::test]
+async fn two_ways_to_frame_a_body_are_not_both_believed() {
+    let owner = owner("").await;
+    let list = "POST /api/federation/v1/list/tasks HTTP/1.1\r\nhost: x\r\n";
+    let hidden = "POST /api/federation/v1/list/notes HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    for framing in [
+        "content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "content-length: 2\r\ncontent-length: 40\r\n\r\n{}",
+        "content-length: +2\r\n\r\n{}",
+        "transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    ] {
+        let mut wire = owner.asker.wire().await;
+        wire.send(&format!("{list}{framing}{hidden}")).await.expect("sent");
+        let heard = wire.hear().await;
+        assert!(heard.as_ref().map_or(true, |heard| heard.status == 400), "{framing:?}: {heard:?}");
+    }
+    let log = owner.node.admin().get("/api/admin/v1/audit?limit=100&resource=notes").await;
+    let log = if log.status == 200 { log.json } else { Value::Null };
+    assert!(!log.to_string().contains("\"notes\""), "a hidden request was served: {log}");
+}
+
+#[tokio::test]
+async fn the_decision_comes_before_the_body() {
+    let owner = owner("").await;
+    let unsent = "content-length: 60000\r\n\r\n";
+    let mut wire = owner.asker.wire().await;
+    wire.send(&format!("POST /api/federation/v1/list/credentials HTTP/1.1\r\nhost: x\r\n{unsent}"))
+        .await
+        .expect("sent");
+    assert_eq!(wire.hear().await.expect("an answer").word(), "scope_violation");
+
+    let mut wire = owner.asker.wire().await;
+    wire.list().await.expect("the connection is open");
+    owner.node.admin().post(&format!("/api/admin/v1/grants/{}/revoke", owner.grant), json!({})).await.expect(200);
+    wire.send(&format!("POST /api/federation/v1/list/tasks HTTP/1.1\r\nhost: x\r\n{unsent}")).await.expect("sent");
+    assert_eq!(wire.hear().await.expect("an answer").word(), "grant_revoked");
+    assert!(wire.ends().await);
+
+    let mut api = Wire::plain(&owner.node.address("api")).await;
+    api.send(&format!("POST /api/v1/query HTTP/1.1\r\nhost: x\r\nauthorization: Bearer nobody\r\n{unsent}"))
+        .await
+        .expect("sent");
+    assert_eq!(api.hear().await.expect("an answer").status, 401);
+    let mut api = Wire::plain(&owner.node.address("api")).await;
+    api.send(&format!("POST /api/admin/v1/users HTTP/1.1\r\nhost: x\r\n{unsent}")).await.expect("sent");
+    assert_eq!(api.hear().await.expect("an answer").status, 401);
+    let mut enrollment = owner.enrolling().await;
+    enrollment.send(&format!("POST /api/federation/v1/enroll HTTP/1.1\r\nhost: x\r\n{unsent}")).await.expect("sent");
+    assert_eq!(enrollment.hear().await.expect("an answer").status, 401);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_allowed_wait_and_are_served_when_there_is_room() {
+    let more = "[limits]\nworkers = 1\nfederation_connections = 4\nenroll_connections = 4\napi_connections = 40\n";
+    let owner = owner(more).await;
+    drop(owner.asker.reconnected());
+    let mut held = Vec::new();
+    // The asker's own pooled connection from the enrolment is none of the federation listener's.
+    for _ in 0..4 {
+        let mut wire = owner.asker.wire().await;
+        wire.list().await.expect("an answer");
+        held.push(wire);
+    }
+    let mut waiting = TcpStream::connect(owner.node.address("federation")).await.expect("the kernel takes it");
+    let hello = tokio::time::timeout(Duration::from_millis(700), waiting.read_u8()).await;
+    assert!(hello.is_err(), "nobody speaks to the fifth");
+    // Those who are in are served meanwhile, and so is everybody on the other doors.
+    assert_eq!(held[0].list().await.expect("an answer").status, 200);
+    assert_eq!(owner.node.anonymous().get("/healthz").await.status, 200);
+    drop(waiting);
+    held.pop();
+    until("there is room again", || async {
+        let opening = tokio::time::timeout(Duration::from_secs(2), async { owner.asker.wire().await.list().await });
+        (opening.await.ok()?.ok()?.status == 200).then_some(())
+    })
+    .await;
+    drop(held);
+
+    // The same on the enrolment door: whoever idles there for long is cut by the deadline for a head.
+    let mut idle = Vec::new();
+    for _ in 0..6 {
+        idle.push(TcpStream::connect(owner.node.address("enrollment")).await.expect("a connection"));
+    }
+    let (_, invite) = sites::grant(&owner.node, "away", "ada", json!({ "resources": ["tasks"] })).await;
+    Asker::enroll(&invite).await;
+}
