@@ -23,3 +23,4 @@ mod trust_greedy;
 mod trust_isolation;
 mod trust_life_cycle;
 mod trust_no_persistence;
+mod trust_rights;
