@@ -27,6 +27,9 @@ use crate::ports::grant_store::LoadedGrants;
 #[cfg(test)]
 mod tests;
 
+/// Two readings of the database's clock that differ by less are one: not worth a new snapshot.
+const CLOCK_TOLERANCE: time::Duration = time::Duration::milliseconds(100);
+
 /// What is known about grants at one moment.
 #[derive(Debug, Clone)]
 pub struct GrantSnapshot {
@@ -131,6 +134,17 @@ impl GrantCacheHandle {
         }
         next.version = next.version.max(version);
         self.publish(next);
+    }
+
+    /// Takes a reading of the database's clock. This machine's may have been set in the meantime; a grant ends by the database's.
+    pub fn database_clock(&self, database_now: OffsetDateTime) {
+        let writer = self.writer();
+        let current = self.shared.snapshot.load_full();
+        let clock_offset = database_now - self.shared.clock.now();
+        if current.fresh && (clock_offset - current.clock_offset).abs() > CLOCK_TOLERANCE {
+            self.publish(GrantSnapshot { clock_offset, ..GrantSnapshot::clone(&current) });
+        }
+        drop(writer);
     }
 
     /// The news from the database stopped: nothing is allowed until the next [`Self::replace_all`].

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_postgres::Client;
 
-use super::grants::{load_all_with, load_of_subject_with, load_with};
+use super::grants::{beat_with, load_all_with, load_of_subject_with, load_with};
 use super::pool::{ConnectError, DatabaseUrl, PoolOptions, SqlCause};
 
 mod announcements;
@@ -140,7 +140,9 @@ impl Feed {
                 _ = &mut driver.0 => return Err(Lost::Ended),
             };
             if beat {
-                let version = in_time("answer a heartbeat", self.limits.answer, version_of(&client)).await?;
+                let beat = in_time("answer a heartbeat", self.limits.answer, beat_with(&client));
+                let (version, database_now) = beat.await?;
+                self.sinks.grants.database_clock(database_now);
                 applied = self.apply(&mut client, announcements.take(), applied).await?;
                 if version > applied {
                     tracing::info!(version, applied, "the change counter is ahead of its announcements");
@@ -196,10 +198,6 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-async fn version_of(client: &Client) -> Result<i64, tokio_postgres::Error> {
-    client.query_one("SELECT version FROM authority_version", &[]).await.map(|row| row.get(0))
 }
 
 async fn in_time<T>(

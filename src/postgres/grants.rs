@@ -30,7 +30,7 @@ pub use changes::{Changed, GrantUpdate, NewGrant, RevokedCertificate};
 pub use record::{CertificateRecord, GrantPage, GrantRecord, PeerRecord};
 
 pub(super) use changes::{authority_version, lock_authority, revoke_all_of_subject};
-pub(super) use load::{load_all_with, load_of_subject_with, load_with};
+pub(super) use load::{beat_with, load_all_with, load_of_subject_with, load_with};
 
 /// The grants in Postgres.
 #[derive(Clone)]

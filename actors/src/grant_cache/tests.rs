@@ -77,3 +77,20 @@ async fn reached_waits_for_the_version_and_gives_up_at_the_deadline() {
     cache.lost();
     assert!(!cache.reached(2, Instant::now() + Duration::from_secs(1)).await, "a lost snapshot has reached nothing");
 }
+
+#[actix::test]
+async fn the_databases_clock_is_followed_when_this_machines_was_set() {
+    tokio::time::pause();
+    let clock = VirtualClock::new();
+    let cache = start(clock.clone());
+    cache.database_clock(EPOCH + time::Duration::HOUR);
+    assert!(!cache.snapshot().fresh, "a clock is no reading of grants");
+    cache.replace_all(loaded(vec![grant(1, GrantStatus::Active)], 5));
+    assert_eq!(cache.snapshot().now(&*clock), EPOCH);
+    cache.database_clock(EPOCH + time::Duration::milliseconds(50));
+    assert_eq!(cache.snapshot().now(&*clock), EPOCH, "a jitter is no news");
+    // The database says that it is an hour later: this machine was set back.
+    cache.database_clock(EPOCH + time::Duration::HOUR);
+    assert_eq!(cache.snapshot().now(&*clock), EPOCH + time::Duration::HOUR);
+    assert_eq!((cache.snapshot().version, status(&cache, 1)), (5, Some(GrantStatus::Active)));
+}

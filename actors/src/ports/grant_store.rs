@@ -19,6 +19,6 @@ pub struct LoadedGrants {
     pub grants: Vec<Grant>,
     /// The change counter that this reading includes.
     pub version: i64,
-    /// The database's clock: it decides expiry on every replica alike.
+    /// The database's clock at the end of the reading, rather a moment later than earlier: it decides expiry on every replica alike.
     pub database_now: OffsetDateTime,
 }

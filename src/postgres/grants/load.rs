@@ -1,5 +1,7 @@
 //! What the authorisation decision reads.
 
+use std::time::Instant;
+
 use super::*;
 
 /// The subject's rights are the database's rows of this moment; the certificates are those that still bring their holder to
@@ -36,10 +38,26 @@ pub(in crate::postgres) async fn load_all_with(
         .read_only(true)
         .start()
         .await?;
+    let asked = Instant::now();
     let head = transaction.query_one("SELECT version, clock_timestamp() FROM authority_version", &[]).await?;
     let rows = transaction.query(&format!("{LOAD}{STILL_ASKED}"), &[]).await?;
     transaction.commit().await?;
-    Ok(LoadedGrants { grants: rows.iter().map(grant).collect(), version: head.get(0), database_now: head.get(1) })
+    let grants = rows.iter().map(grant).collect();
+    Ok(LoadedGrants { grants, version: head.get(0), database_now: database_now(head.get(1), asked) })
+}
+
+/// The change counter, and what the database's clock shows by the time of returning.
+pub(in crate::postgres) async fn beat_with(
+    client: &tokio_postgres::Client,
+) -> Result<(i64, OffsetDateTime), tokio_postgres::Error> {
+    let asked = Instant::now();
+    let row = client.query_one("SELECT version, clock_timestamp() FROM authority_version", &[]).await?;
+    Ok((row.get(0), database_now(row.get(1), asked)))
+}
+
+/// A reading of the database's clock, as old as its question at most: a grant may end a moment early by it, never late.
+fn database_now(read: OffsetDateTime, asked: Instant) -> OffsetDateTime {
+    read + asked.elapsed()
 }
 
 /// Those of `grants` that exist, whatever their status.
