@@ -187,11 +187,15 @@ async fn a_certificate_whose_identity_is_not_exact_is_401_with_its_true_reason_i
         ("certificate_serial", Box::new(|p| p.serial_number = Some(SerialNumber::from_slice(&[0])))),
         ("certificate_serial", Box::new(|p| p.serial_number = Some(SerialNumber::from_slice(&[0x17; 21])))),
     ];
-    let mut expected = Vec::new();
+    let (mut expected, mut let_through) = (Vec::new(), Vec::new());
     for (index, (reason, bend)) in bent.into_iter().enumerate() {
-        assert_eq!(owner.ask(&owner.bent(bend)).await, refused(401, "unauthorized"), "case {index}, {reason}");
+        let outcome = owner.ask(&owner.bent(bend)).await;
+        if outcome != refused(401, "unauthorized") {
+            let_through.push((index, reason, outcome));
+        }
         expected.push(reason);
     }
+    assert_eq!(let_through, []);
     let ed25519 = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
     assert_eq!(owner.ask_with(&owner.good(), &ed25519, "").await, refused(401, "unauthorized"));
     expected.push("certificate_weak_key");

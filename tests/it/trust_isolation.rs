@@ -11,6 +11,7 @@ use crate::harness::asker;
 use crate::harness::node::Node;
 use crate::harness::setting;
 use crate::harness::sites::{self, titles};
+use crate::harness::wait::until;
 
 /// Users of one node; `MOSAIC_TEST_USERS` sets another number.
 fn users() -> usize {
@@ -19,7 +20,6 @@ fn users() -> usize {
 
 /// A user of `home` with a link of his own to `work`, where his subject owns rows that nobody else may see.
 struct Person {
-    name: String,
     session: Api,
     canary: String,
 }
@@ -37,7 +37,7 @@ async fn person(home: &Node, work: &Node, index: usize) -> Person {
     let grant = json!({ "peer": "home", "user": name, "scope": { "resources": ["tasks"] }, "limits": limits });
     let created = work.admin().post("/api/admin/v1/grants", grant).await.expect(201);
     sites::join(home, &name, created["invite"]["invite"].as_str().expect("an invite")).await;
-    Person { session: home.session(&name).await, name, canary }
+    Person { session: home.session(&name).await, canary }
 }
 
 #[tokio::test]
@@ -65,10 +65,14 @@ async fn users_of_one_node_never_see_each_others_rows_cursors_or_status() {
     let mut cursors = HashSet::new();
     for (index, page) in &pages {
         let canary = &people[*index].canary;
-        let seen = titles(page);
-        assert!(!seen.is_empty() && seen.iter().all(|title| title.starts_with(canary)), "user{index}: {page}");
-        cursors.insert((*index, page["next_cursor"].as_str().expect("more rows").to_owned()));
+        assert!(titles(page).iter().all(|title| title.starts_with(canary)), "user{index}: {page}");
+        // On a busy machine the peer may come too late; that is said, and holds for this user alone.
+        if page["_partial"] == false {
+            assert!(!titles(page).is_empty(), "user{index}: {page}");
+            cursors.insert((*index, page["next_cursor"].as_str().expect("more rows").to_owned()));
+        }
     }
+    assert!(cursors.len() > people.len(), "only {} of {} were answered in whole", cursors.len(), pages.len());
     for (index, cursor) in cursors.into_iter().take(60) {
         let thief = &people[(index + 1) % people.len()];
         let query = json!({ "verb": "list", "resource": "tasks", "limit": 5, "cursor": cursor });
@@ -80,25 +84,30 @@ async fn users_of_one_node_never_see_each_others_rows_cursors_or_status() {
 }
 
 async fn work_stops_and_each_is_told_for_himself(people: Vec<Person>, mut work: Node) {
-    work.kill();
     let query = json!({ "verb": "list", "resource": "tasks" });
-    let told = people[0].session.query(query.clone()).await.expect(200);
-    assert_eq!(told["_notices"], json!([{ "code": "federation_offline", "peer": "work" }]));
+    for person in &people[..2] {
+        until("an answer of both sites", || async {
+            (person.session.query(query.clone()).await.json["_partial"] == false).then_some(())
+        })
+        .await;
+    }
     let status = |person: &Person| {
         let session = person.session.clone();
         async move { session.get("/api/v1/status").await.expect(200) }
     };
+    let before = status(&people[1]).await;
+    work.kill();
+    let notice = json!([{ "code": "federation_offline", "peer": "work" }]);
+    assert_eq!(people[0].session.query(query.clone()).await.expect(200)["_notices"], notice);
     let mine = status(&people[0]).await;
     assert!(mine["links"][0]["last_fault"].is_object(), "{mine}");
-    let other = status(&people[1]).await;
-    assert_eq!(other["links"].as_array().map(Vec::len), Some(1), "{other}");
-    assert!(other["links"][0]["last_fault"].is_null(), "another user's failure: {other}");
-    let told = people[1].session.query(query).await.expect(200);
-    assert_eq!(told["_notices"], json!([{ "code": "federation_offline", "peer": "work" }]), "each is told himself");
+    let after = status(&people[1]).await;
+    assert_eq!(after["links"].as_array().map(Vec::len), Some(1), "{after}");
+    assert_eq!(after["links"][0]["last_fault"], before["links"][0]["last_fault"], "another user's failure");
+    assert_eq!(people[1].session.query(query).await.expect(200)["_notices"], notice, "each is told himself");
     for answer in join_all(people.iter().map(status)).await {
         assert!(people.iter().all(|person| !answer.to_string().contains(&person.canary)), "{answer}");
     }
-    assert!(people.iter().all(|person| !person.name.is_empty()));
 }
 
 fn shuffle(order: &mut [usize]) {
@@ -141,13 +150,10 @@ async fn a_link_is_its_owners_and_of_the_members_of_the_teams_it_is_shared_with(
 
     // Leaving the team takes the link away with the next question, joining gives it.
     home.admin().delete(&format!("/api/admin/v1/teams/{team}/members/bob")).await;
-    crate::harness::wait::until("bob has lost the link", || async {
-        (bob.query(of_work.clone()).await.status == 400).then_some(())
-    })
-    .await;
+    until("bob has lost the link", || async { (bob.query(of_work.clone()).await.status == 400).then_some(()) }).await;
     assert_eq!(bob.get("/api/v1/status").await.expect(200)["links"], json!([]));
     home.join(&team, "eve").await;
-    crate::harness::wait::until("eve has the link", || async {
+    until("eve has the link", || async {
         (titles(&eve.query(all.clone()).await.expect(200)).len() == 3).then_some(())
     })
     .await;
@@ -224,7 +230,7 @@ async fn a_link_without_allow_private_does_not_dial_loopback() {
     sites.ada_at_home.query(query.clone()).await.expect(200);
     let database = sites.home.database().connect().await;
     database.execute("UPDATE links SET allow_private = false", &[]).await.expect("changed");
-    crate::harness::wait::until("the address is refused", || async {
+    until("the address is refused", || async {
         let answer = sites.ada_at_home.query(query.clone()).await;
         (answer.json["_sources"]["work"]["status"] == "unreachable").then_some(())
     })
