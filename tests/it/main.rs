@@ -8,6 +8,7 @@ mod harness;
 mod admin;
 mod cancellation;
 mod demo;
+mod failure_modes;
 mod failures;
 mod golden;
 mod honesty;
