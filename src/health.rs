@@ -83,8 +83,7 @@ pub(crate) async fn readyz(services: web::Data<Services>) -> HttpResponse {
 pub(crate) async fn metrics(services: web::Data<Services>) -> HttpResponse {
     let now = services.clock.now();
     services.metrics.authority(services.evaluator.is_fresh(), services.gate.crl().map(|crl| crl.next_update), now);
-    services.metrics.links(&services.registry.statuses(), now);
-    match services.metrics.render() {
+    match services.metrics.render(&services.registry.statuses(), now) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be rendered");

@@ -43,6 +43,8 @@ pub struct Services {
     pub sessions: Sessions,
     pub people: People,
     pub rows: RowWriter,
+    /// A place per import that may run.
+    pub imports: tokio::sync::Semaphore,
     pub fan_out: FanOutHandle,
     pub registry: PeerRegistryHandle,
     /// `MasterSecret::mac_key("session cursor")`.

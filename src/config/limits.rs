@@ -172,6 +172,8 @@ limits! {
         import_line: bytes = 262_144 in 4_096..=4_194_304, "import_line_bytes", "one row of an import, as row_body_bytes";
         import: bytes = 67_108_864 in 65_536..=1_073_741_824, "import_bytes",
             "one import: it is read whole before anything is written, so this much memory each";
+        imports_in_flight: slots = 4 in 1..=1_000, "imports_in_flight",
+            "imports at once, each read whole before it is written; the next is refused at once";
         import_rows: count = 100_000 in 1..=10_000_000, "import_rows", "rows of one import: minutes, not hours";
         import_batch: slots = 500 in 1..=10_000, "import_batch", "rows written together: the round trip stops mattering";
         import_total: ms = 300_000 in 1_000..=3_600_000, "import_total_ms", "reading and writing of one import; 64 MiB over a slow line";

@@ -469,7 +469,14 @@ async fn the_second_wall_holds_when_the_first_is_broken() {
     }
     let events = owner.log.events.lock().unwrap();
     assert_eq!((events[0].outcome, events[0].reason), (AuditOutcome::Failed, Some("egress_foreign_row")));
-    assert!(owner.services.metrics.render().unwrap().contains("mosaic_egress_violations_total 2"));
+    assert!(
+        owner
+            .services
+            .metrics
+            .render(&[], OffsetDateTime::UNIX_EPOCH)
+            .unwrap()
+            .contains("mosaic_egress_violations_total 2")
+    );
 }
 
 #[actix_web::test]

@@ -35,7 +35,10 @@ async fn only(
 ) -> Result<HttpResponse, ApiError> {
     let inbound = admitted(services, &request).await?;
     // Audited like any refusal; the error shape is given by the middleware, which knows the status.
-    drop(inbound.refuse(Fault::invalid("this path does not answer this method"), "method_not_allowed").await);
+    let refused = inbound.refuse(Fault::invalid("this path does not answer this method"), "method_not_allowed").await;
+    if refused.fault.kind != FaultKind::InvalidRequest {
+        return Err(refused);
+    }
     Ok(HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, method)).finish())
 }
 

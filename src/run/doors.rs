@@ -10,17 +10,23 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use futures_util::future::join_all;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::time::Instant;
 
 use super::BootError;
 use super::node::Parts;
 use crate::config::{Config, TlsFiles};
 use crate::http::limit_write_stall;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Metrics};
 use crate::tls::peer_connection::on_connect;
 use crate::tls::{self, TlsVersions};
 use crate::{admin_api, enrollment_api, federation_api, health, http, openapi, session_api};
+
+/// While draining: how often the count of requests is looked at, and how long the last answers may take to leave the buffers.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const FLUSH: Duration = Duration::from_millis(250);
 
 /// How long a closing connection may take to say goodbye.
 const LINGER: Duration = Duration::from_secs(1);
@@ -68,6 +74,8 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BootError
 /// Running servers.
 pub(super) struct Doors {
     handles: Vec<ServerHandle>,
+    metrics: Arc<Metrics>,
+    drain: Duration,
 }
 
 impl Doors {
@@ -78,12 +86,24 @@ impl Doors {
             ("enrollment", enrollment(parts, sockets.enrollment)?),
             ("api", api(parts, sockets.api)?),
         ];
-        Ok(Self { handles: servers.into_iter().map(|(name, server)| serve(name, server)).collect() })
+        Ok(Self {
+            handles: servers.into_iter().map(|(name, server)| serve(name, server)).collect(),
+            metrics: Arc::clone(&parts.metrics),
+            drain: parts.config.limits.drain,
+        })
     }
 
-    /// No new connections; waits for the requests under way, within each server's own time.
+    /// No new connections; what is under way is answered, within the drain's time; then the connections close. The server's own
+    /// graceful stop would wait for idle keep-alive connections too, for as long as it may: every stop would take that long.
     pub(super) async fn close(self) {
-        futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
+        join_all(self.handles.iter().map(ServerHandle::pause)).await;
+        let give_up = Instant::now() + self.drain;
+        while self.metrics.in_flight() > 0 && Instant::now() < give_up {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        // The last answers are on their way out of our buffers.
+        tokio::time::sleep(FLUSH).await;
+        join_all(self.handles.iter().map(|handle| handle.stop(false))).await;
     }
 }
 
@@ -124,7 +144,6 @@ fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
         .client_request_timeout(limits.request_head)
         .client_disconnect_timeout(LINGER)
         .max_connections(limits.api_connections)
-        .shutdown_timeout(limits.drain.as_secs())
         .disable_signals();
     let bound = match &parts.config.api.tls {
         None => server.listen(socket),
@@ -162,7 +181,6 @@ fn federation(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     .tls_handshake_timeout(limits.tls_handshake)
     .max_connection_rate(limits.handshakes)
     .max_connections(limits.federation_connections)
-    .shutdown_timeout(limits.drain.as_secs())
     .disable_signals()
     .listen_rustls_0_23(socket, tls)
     .map(HttpServer::run)
@@ -193,7 +211,6 @@ fn enrollment(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     .tls_handshake_timeout(limits.tls_handshake)
     .max_connection_rate(limits.handshakes)
     .max_connections(limits.enroll_connections)
-    .shutdown_timeout(limits.drain.as_secs())
     .disable_signals()
     .listen_rustls_0_23(socket, tls)
     .map(HttpServer::run)

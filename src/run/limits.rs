@@ -1,5 +1,7 @@
 //! From the table of limits to what each part wants to know.
 
+use std::time::Duration;
+
 use mosaic_actors::audit_writer::AuditLimits;
 use mosaic_actors::fan_out::FanOutLimits;
 use mosaic_actors::peer_link::PeerLinkLimits;
@@ -58,6 +60,8 @@ pub(super) fn registry(limits: &Limits) -> PeerRegistryLimits {
         admission,
         own_call: limits.peer_budget,
         cursor_bytes: limits.peer_cursor,
+        // A question in a second finds out that the owner resumed, or revoked meanwhile.
+        suspended_probe: Duration::from_secs(1),
         ..PeerLinkLimits::default()
     };
     PeerRegistryLimits { link, ..PeerRegistryLimits::default() }

@@ -30,6 +30,7 @@ impl Parts {
                 self.canceller.clone(),
                 ImportLimits::from(&self.config.limits),
             ),
+            imports: tokio::sync::Semaphore::new(self.config.limits.imports_in_flight),
             fan_out: self.fan_out.clone(),
             registry: self.registry.clone(),
             cursor_key: self.master.mac_key("session cursor"),

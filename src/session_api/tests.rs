@@ -261,6 +261,7 @@ async fn services(database: &TestDatabase, peers: &Peers, links: &Links) -> Serv
         sessions: Sessions::new(pool.clone()),
         people: People::new(pool.clone()),
         rows: RowWriter::new(pool, tables, canceller, ImportLimits::from(&limits)),
+        imports: tokio::sync::Semaphore::new(4),
         fan_out: fan_out::start(Arc::new(local), registry.clone(), fan_out_limits),
         registry,
         cursor_key: MasterSecret::generate().unwrap().mac_key("session cursor"),

@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::Error;
@@ -11,7 +12,7 @@ use mosaic_actors::peer_link::LinkStatus;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
-use prometheus::TextEncoder;
+use prometheus::{GaugeVec, IntGaugeVec, Opts, TextEncoder};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -25,15 +26,11 @@ pub struct Metrics {
     registry: prometheus::Registry,
     provider: SdkMeterProvider,
     requests: Histogram<f64>,
+    in_flight: Arc<AtomicUsize>,
     source_answers: Counter<u64>,
     egress_violations: Counter<u64>,
     authority_fresh: Gauge<u64>,
-    link_state: Gauge<u64>,
-    link_breaker: Gauge<u64>,
-    link_in_flight: Gauge<u64>,
-    link_latency: Gauge<f64>,
-    link_restarts: Gauge<u64>,
-    link_certificate_seconds: Gauge<i64>,
+    links: Mutex<LinkGauges>,
     crl_seconds: Gauge<i64>,
 }
 
@@ -54,12 +51,19 @@ impl Metrics {
             .map_err(|error| MetricsError(error.to_string()))?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("mosaic");
-        Ok(Arc::new(Self::with_meter(registry, provider, &meter)))
+        let links = LinkGauges::register(&registry).map_err(|error| MetricsError(error.to_string()))?;
+        Ok(Arc::new(Self::with_meter(registry, provider, &meter, links)))
     }
 
-    fn with_meter(registry: prometheus::Registry, provider: SdkMeterProvider, meter: &Meter) -> Self {
+    fn with_meter(
+        registry: prometheus::Registry,
+        provider: SdkMeterProvider,
+        meter: &Meter,
+        links: LinkGauges,
+    ) -> Self {
         let gauge = |name: &'static str, what: &'static str| meter.u64_gauge(name).with_description(what).build();
         Self {
+            in_flight: Arc::default(),
             requests: meter
                 .f64_histogram("mosaic_request_duration_seconds")
                 .with_description("Time from a request's head to its answer, by listener, route, method and status")
@@ -77,18 +81,7 @@ impl Metrics {
                 "mosaic_authority_fresh",
                 "1 while grants are known to be current, else 0 and peers get 503",
             ),
-            link_state: gauge("mosaic_link_state", "1 for the link's current state, by peer, link and state"),
-            link_breaker: gauge("mosaic_link_breaker", "Breaker of the link: 0 closed, 1 half open, 2 open"),
-            link_in_flight: gauge("mosaic_link_in_flight", "Requests of the link that wait for the peer"),
-            link_restarts: gauge("mosaic_link_restarts", "Restarts of the link after a panic"),
-            link_latency: meter
-                .f64_gauge("mosaic_link_latency_seconds")
-                .with_description("Moving average of the peer's answer time")
-                .build(),
-            link_certificate_seconds: meter
-                .i64_gauge("mosaic_link_certificate_expiry_seconds")
-                .with_description("Seconds until the link's client certificate ends")
-                .build(),
+            links: Mutex::new(links),
             crl_seconds: meter
                 .i64_gauge("mosaic_crl_next_update_seconds")
                 .with_description("Seconds until the loaded revocation list is stale")
@@ -116,6 +109,17 @@ impl Metrics {
         self.source_answers.add(1, &[KeyValue::new("source", source.to_owned()), KeyValue::new("status", status)]);
     }
 
+    /// Requests of all listeners whose handler has not answered yet; what a stopping node waits for.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    fn enter(&self) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight(Arc::clone(&self.in_flight))
+    }
+
     /// The second wall held something back.
     pub fn egress_violation(&self) {
         self.egress_violations.add(1, &[]);
@@ -129,34 +133,80 @@ impl Metrics {
         }
     }
 
-    /// The links as they stand at a scrape.
-    pub fn links(&self, statuses: &[LinkStatus], now: OffsetDateTime) {
-        for status in statuses {
-            let labels =
-                [KeyValue::new("peer", status.peer.to_string()), KeyValue::new("link", status.link.to_string())];
-            let breaker = match status.breaker {
-                BreakerState::Closed => 0,
-                BreakerState::HalfOpen => 1,
-                BreakerState::Open => 2,
-            };
-            self.link_breaker.record(breaker, &labels);
-            self.link_in_flight.record(status.in_flight as u64, &labels);
-            self.link_restarts.record(u64::from(status.restarts), &labels);
-            if let Some(latency) = status.latency {
-                self.link_latency.record(latency.as_secs_f64(), &labels);
-            }
-            self.link_certificate_seconds.record((status.certificate_not_after - now).whole_seconds(), &labels);
-            for state in LinkState::ALL {
-                let [peer, link] = labels.clone();
-                self.link_state
-                    .record(u64::from(state == status.state), &[peer, link, KeyValue::new("state", state.as_str())]);
-            }
+    /// Everything in Prometheus' text format, with the links as they stand now.
+    pub fn render(&self, links: &[LinkStatus], now: OffsetDateTime) -> Result<String, MetricsError> {
+        // One scrape at a time: the links' series are made anew for each.
+        let gauges = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.set(links, now);
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| MetricsError(error.to_string()))
+    }
+}
+
+/// Gauges of the links. They are set anew for each scrape, so that a link that was removed leaves no series behind: OpenTelemetry's
+/// instruments keep every series for ever.
+struct LinkGauges {
+    state: IntGaugeVec,
+    breaker: IntGaugeVec,
+    in_flight: IntGaugeVec,
+    restarts: IntGaugeVec,
+    latency: GaugeVec,
+    certificate: IntGaugeVec,
+}
+
+impl LinkGauges {
+    fn register(registry: &prometheus::Registry) -> prometheus::Result<Self> {
+        let link = ["peer", "link"];
+        let integer = |name: &str, what: &str, labels: &[&str]| -> prometheus::Result<IntGaugeVec> {
+            let gauge = IntGaugeVec::new(Opts::new(name, what), labels)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let latency = Opts::new("mosaic_link_latency_seconds", "Moving average of the peer's answer time");
+        let latency = GaugeVec::new(latency, &link)?;
+        registry.register(Box::new(latency.clone()))?;
+        Ok(Self {
+            state: integer("mosaic_link_state", "1 for the link's current state, else 0", &["peer", "link", "state"])?,
+            breaker: integer("mosaic_link_breaker", "Breaker of the link: 0 closed, 1 half open, 2 open", &link)?,
+            in_flight: integer("mosaic_link_in_flight", "Requests of the link that wait for the peer", &link)?,
+            restarts: integer("mosaic_link_restarts", "Restarts of the link after a panic", &link)?,
+            latency,
+            certificate: integer(
+                "mosaic_link_certificate_expiry_seconds",
+                "Seconds until the link's client certificate ends",
+                &link,
+            )?,
+        })
+    }
+
+    fn set(&self, links: &[LinkStatus], now: OffsetDateTime) {
+        for gauge in [&self.state, &self.breaker, &self.in_flight, &self.restarts, &self.certificate] {
+            gauge.reset();
+        }
+        self.latency.reset();
+        for status in links {
+            self.set_one(status, now);
         }
     }
 
-    /// Everything in Prometheus' text format.
-    pub fn render(&self) -> Result<String, MetricsError> {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(|error| MetricsError(error.to_string()))
+    fn set_one(&self, status: &LinkStatus, now: OffsetDateTime) {
+        let (peer, link) = (status.peer.as_str(), status.link.to_string());
+        let labels = [peer, link.as_str()];
+        let breaker = match status.breaker {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        };
+        self.breaker.with_label_values(&labels).set(breaker);
+        self.in_flight.with_label_values(&labels).set(i64::try_from(status.in_flight).unwrap_or(i64::MAX));
+        self.restarts.with_label_values(&labels).set(i64::from(status.restarts));
+        self.certificate.with_label_values(&labels).set((status.certificate_not_after - now).whole_seconds());
+        if let Some(latency) = status.latency {
+            self.latency.with_label_values(&labels).set(latency.as_secs_f64());
+        }
+        for state in LinkState::ALL {
+            let labels = [peer, link.as_str(), state.as_str()];
+            self.state.with_label_values(&labels).set(i64::from(state == status.state));
+        }
     }
 }
 
@@ -168,6 +218,15 @@ impl Drop for Metrics {
     }
 }
 
+/// A request under way, counted as long as this lives.
+struct InFlight(Arc<AtomicUsize>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Measures every request of a listener. Requests that no route matches share one label, so that a scan makes no new series.
 pub async fn measure<B: MessageBody>(
     metrics: Arc<Metrics>,
@@ -176,6 +235,7 @@ pub async fn measure<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
+    let _under_way = metrics.enter();
     let method = match request.method().as_str() {
         known @ ("GET" | "POST" | "PATCH" | "PUT" | "DELETE" | "HEAD") => known.to_owned(),
         _ => "other".to_owned(),
@@ -200,7 +260,7 @@ mod tests {
         let (one, other) = (Metrics::new().unwrap(), Metrics::new().unwrap());
         one.request("api", "/api/v1/query", "POST", 200, Duration::from_millis(3));
         one.egress_violation();
-        let text = one.render().unwrap();
+        let text = one.render(&[], OffsetDateTime::UNIX_EPOCH).unwrap();
         assert!(
             text.contains(
                 r#"mosaic_request_duration_seconds_count{listener="api",method="POST",route="/api/v1/query",status="200"} 1"#
@@ -208,6 +268,6 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("mosaic_egress_violations_total 1"), "{text}");
-        assert!(!other.render().unwrap().contains("/api/v1/query"));
+        assert!(!other.render(&[], OffsetDateTime::UNIX_EPOCH).unwrap().contains("/api/v1/query"));
     }
 }

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::harness::free_ports;
+use crate::harness::node::search_path;
 
 /// The commands of the `console` blocks: site and line.
 fn commands(readme: &str) -> Vec<(String, String)> {
@@ -46,12 +47,11 @@ fn the_steps_of_the_readme_work_as_printed() {
     }
     let directory = tempfile::Builder::new().prefix("mosaic-readme-").tempdir().expect("a directory");
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_mosaic")).parent().expect("the binary's directory");
-    let path = std::env::var("PATH").expect("PATH");
     let output = Command::new("bash")
         .args(["-c", &script(&readme)])
         .current_dir(directory.path())
         .env_clear()
-        .env("PATH", format!("{}:{path}", binary.display()))
+        .env("PATH", format!("{}:{}", binary.display(), search_path().display()))
         .stdin(Stdio::null())
         .output()
         .expect("bash runs");

@@ -7,7 +7,7 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use mosaic_actors::domain::fault::Fault;
+use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use tokio::time::timeout;
 
 use super::{refused, resource};
@@ -15,6 +15,9 @@ use crate::http::{ApiError, CurrentRequest, json};
 use crate::session_api::Services;
 use crate::session_api::authenticate::authenticate;
 use crate::wire::session_v1::ImportedBody;
+
+/// What a refused importer is told to wait: an import of some thousand lines takes about as long.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
 
 /// Imports rows that the session's user owns. A wrong line is named, and nothing of the import is written.
 #[utoipa::path(
@@ -31,6 +34,7 @@ use crate::wire::session_v1::ImportedBody;
         (status = 404, description = "No such resource", body = crate::http::error::ErrorBody),
         (status = 409, description = "An id is taken; nothing was written", body = crate::http::error::ErrorBody),
         (status = 413, description = "Too many lines or bytes", body = crate::http::error::ErrorBody),
+        (status = 429, description = "As many imports as may run do run", body = crate::http::error::ErrorBody),
     )
 )]
 pub async fn import(
@@ -45,10 +49,18 @@ pub async fn import(
         return Err(Fault::invalid("a content-encoding is not supported; send the lines as they are").into());
     }
     let limits = &services.limits;
+    let _place = services.imports.try_acquire().map_err(|_| busy())?;
     let lines = lines(payload, limits.import_idle);
     let deadline = current.started + limits.import_total;
     let imported = services.rows.import(&session, &resource, lines, deadline).await.map_err(refused)?;
     Ok(json(StatusCode::OK, &ImportedBody { rows: imported.rows as u64 })?)
+}
+
+/// An import holds its lines in memory until it writes them: only so many at once.
+fn busy() -> Fault {
+    Fault::new(FaultKind::RateLimited, Stage::Admission)
+        .after(BUSY_WAIT)
+        .with_message("this node is reading as many imports as it may; send this one again in a moment")
 }
 
 /// The body as it arrives. A sender that pauses too long, or breaks off, ends the import.

@@ -38,10 +38,16 @@ impl<'a> Setup<'a> {
     }
 }
 
+/// Where this machine's programs are.
+#[allow(clippy::disallowed_methods, reason = "a child's environment is made here")]
+pub(crate) fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
 /// The built binary.
 pub(crate) fn mosaic() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mosaic"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env_clear().env("PATH", search_path());
     command
 }
 
