@@ -126,7 +126,7 @@ async fn capabilities_known(sites: &Sites, names: &[&str]) {
                 .iter()
                 .any(|link| link["peer"] == **name && link["resources"].as_array().is_some_and(|r| !r.is_empty()))
         };
-        names.iter().all(|name| known(name)).then_some(())
+        names.iter().all(known).then_some(())
     })
     .await;
 }
