@@ -28,6 +28,7 @@ pub mod whoami;
 mod authenticate;
 mod explain;
 mod question;
+mod stream;
 mod trace;
 
 #[cfg(test)]

@@ -21,6 +21,6 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-pub use handle::{FanOutHandle, FanOutLimits, FanOutStats, start};
+pub use handle::{FanOutHandle, FanOutLimits, FanOutStats, Streaming, start};
 pub use merge::{CompositePosition, SourcePosition};
-pub use plan::{Answer, LocalPart, Question, RunQuery, Verdict};
+pub use plan::{Answer, Block, LocalPart, Question, RunQuery, Verdict};

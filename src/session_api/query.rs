@@ -3,17 +3,21 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use mosaic_actors::domain::identity::Session;
+use bytes::Bytes;
+use mosaic_actors::domain::identity::{Session, UserId};
 use mosaic_actors::fan_out::{Answer, Question, RunQuery, Verdict};
 
 use super::Services;
 use super::authenticate::authenticate;
 use super::explain::explain;
 use super::question::{Prepared, Questioner};
+use super::stream;
 use super::trace::Trace;
 use crate::faults::NOT_FOUND_TEXT;
 use crate::http::{ApiError, CurrentRequest, json_bytes, read_body, traceparent};
-use crate::wire::session_v1::{AnswerError, AnswerParts, Bounds, QueryRequest, parse_query, write_answer};
+use crate::wire::session_v1::{
+    AnswerError, AnswerParts, Bounds, QueryRequest, parse_query, write_answer, write_trailer,
+};
 
 /// Lists or gets rows from the requested sources.
 #[utoipa::path(
@@ -23,7 +27,7 @@ use crate::wire::session_v1::{AnswerError, AnswerParts, Bounds, QueryRequest, pa
     request_body = crate::wire::session_v1::QueryBody,
     security(("session_token" = [])),
     responses(
-        (status = 200, description = "Rows, and an account of every requested source", body = crate::wire::session_v1::AnswerBody),
+        (status = 200, description = "Rows, and an account of every requested source; with `Accept: application/x-ndjson` a row per line as they arrive, the account as the last line", body = crate::wire::session_v1::AnswerBody),
         (status = 400, description = "A field is wrong, or a source unknown", body = crate::http::error::ErrorBody),
         (status = 401, description = "No valid session token", body = crate::http::error::ErrorBody),
         (status = 404, description = "`get`: every source answered and none has the row; the same body with an error beside it"),
@@ -39,26 +43,29 @@ pub async fn query(
     services: Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
     let session = authenticate(&services, &request).await?;
-    let limits = &services.limits;
-    let body = read_body(&request, payload, limits.query_body, current.started + limits.request_body).await?;
-    let asked = parse_query(&body, &bounds(&services))?;
-    let questioner = Questioner {
-        catalog: &services.catalog,
-        cursor_key: &services.cursor_key,
-        cursor_max_bytes: limits.session_cursor,
-        filter: limits.into(),
-        user: session.user,
-        has_links: !services.registry.links_of(session.user, &session.teams).is_empty(),
-    };
-    let prepared = questioner.prepare(&asked)?;
+    let body = read_body(&request, payload, services.limits.query_body, current.started + services.limits.request_body);
+    let asked = parse_query(&body.await?, &bounds(&services))?;
+    let has_links = !services.registry.links_of(session.user, &session.teams).is_empty();
+    let user = session.user;
+    let prepared = questioner(&services, user, has_links).prepare(&asked)?;
     let trace = Trace::of(traceparent(&request).as_deref());
     let run = run_query(session, &asked, &prepared, &current, &trace);
-    let answer = services.fan_out.run(run).await?;
-    for report in &answer.sources {
-        services.metrics.source_answer(report.source.as_str(), report.status.as_str());
+    let asking = Asking { user, has_links, services: services.clone(), asked, prepared, current, trace };
+    if stream::is_wanted(&request) {
+        return stream::respond(asking, services.fan_out.stream(run).await?).await;
     }
-    let next_cursor = questioner.next_cursor(&prepared, &asked.source, answer.next.as_ref());
-    Ok(respond(&services, &asked, &prepared, &answer, next_cursor.as_deref(), &current, &trace))
+    Ok(asking.respond(&services.fan_out.run(run).await?))
+}
+
+fn questioner(services: &Services, user: UserId, has_links: bool) -> Questioner<'_> {
+    Questioner {
+        catalog: &services.catalog,
+        cursor_key: &services.cursor_key,
+        cursor_max_bytes: services.limits.session_cursor,
+        filter: (&services.limits).into(),
+        user,
+        has_links,
+    }
 }
 
 pub(super) fn bounds(services: &Services) -> Bounds {
@@ -89,31 +96,60 @@ fn run_query(
     }
 }
 
-fn respond(
-    services: &Services,
-    asked: &QueryRequest,
-    prepared: &Prepared,
-    answer: &Answer,
-    next_cursor: Option<&str>,
-    current: &CurrentRequest,
-    trace: &Trace,
-) -> HttpResponse {
-    let failure = failure(answer, &prepared.question);
-    let request_id = current.id.to_string();
-    let error = failure.map(|(_, code, message)| AnswerError { code, message, request_id: &request_id });
-    let explained = asked.explain.then(|| explain(prepared, answer, asked.deadline, services.limits.peer_budget));
-    let bytes = write_answer(&AnswerParts {
-        items: &answer.items,
-        partial: answer.partial,
-        truncated: answer.truncated,
-        sources: &answer.sources,
-        notices: &answer.notices,
-        next_cursor,
-        trace_id: &trace.id,
-        explain: explained.as_ref(),
-        error,
-    });
-    json_bytes(failure.map_or(StatusCode::OK, |(status, ..)| status), bytes)
+/// A question under way. It owns what its answer takes, because a streamed answer outlives its handler.
+pub(super) struct Asking {
+    user: UserId,
+    has_links: bool,
+    services: Data<Services>,
+    asked: QueryRequest,
+    prepared: Prepared,
+    current: CurrentRequest,
+    trace: Trace,
+}
+
+impl Asking {
+    /// The whole answer at once.
+    pub(super) fn respond(&self, answer: &Answer) -> HttpResponse {
+        let bytes = self.written(answer, write_answer);
+        json_bytes(self.failure(answer).map_or(StatusCode::OK, |(status, ..)| status), bytes)
+    }
+
+    /// The last line of an answer of which the rows were streamed.
+    pub(super) fn trailer(&self, answer: &Answer) -> Bytes {
+        self.written(answer, write_trailer)
+    }
+
+    pub(super) fn failure(&self, answer: &Answer) -> Option<(StatusCode, &'static str, &'static str)> {
+        failure(answer, &self.prepared.question)
+    }
+
+    pub(super) fn request_id(&self) -> String {
+        self.current.id.to_string()
+    }
+
+    fn written(&self, answer: &Answer, write: impl FnOnce(&AnswerParts<'_>) -> Bytes) -> Bytes {
+        let Self { services, asked, prepared, .. } = self;
+        for report in &answer.sources {
+            services.metrics.source_answer(report.source.as_str(), report.status.as_str());
+        }
+        let questioner = questioner(services, self.user, self.has_links);
+        let next_cursor = questioner.next_cursor(prepared, &asked.source, answer.next.as_ref());
+        let request_id = self.request_id();
+        let error =
+            self.failure(answer).map(|(_, code, message)| AnswerError { code, message, request_id: &request_id });
+        let explained = asked.explain.then(|| explain(prepared, answer, asked.deadline, services.limits.peer_budget));
+        write(&AnswerParts {
+            items: &answer.items,
+            partial: answer.partial,
+            truncated: answer.truncated,
+            sources: &answer.sources,
+            notices: &answer.notices,
+            next_cursor: next_cursor.as_deref(),
+            trace_id: &self.trace.id,
+            explain: explained.as_ref(),
+            error,
+        })
+    }
 }
 
 /// Whether the answer as a whole is a failure: an empty answer never looks healthy when it is not.
@@ -132,7 +168,7 @@ fn failure(answer: &Answer, question: &Question) -> Option<(StatusCode, &'static
         Verdict::RequiredTimedOut => {
             Some((StatusCode::GATEWAY_TIMEOUT, "sources_timed_out", "a required source did not answer in time"))
         }
-        Verdict::Answered if get && answer.items.is_empty() && !answer.partial => {
+        Verdict::Answered if get && !answer.partial && answer.sources.iter().all(|report| report.rows == 0) => {
             Some((StatusCode::NOT_FOUND, "not_found", NOT_FOUND_TEXT))
         }
         Verdict::Answered => None,

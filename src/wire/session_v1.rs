@@ -14,7 +14,7 @@ mod tests;
 
 pub use answer::{
     AnswerBody, AnswerError, AnswerParts, Explain, ExplainedSource, NoticeBody, SourceBody, SourceErrorBody,
-    source_fault_code, write_answer,
+    source_fault_code, write_answer, write_trailer,
 };
 pub use ordered::Ordered;
 pub use request::{Asked, Bounds, QueryBody, QueryRequest, parse_query};

@@ -18,6 +18,7 @@ mod paging;
 mod readme;
 mod refusals;
 mod sessions;
+mod streaming;
 mod trust_certificates;
 mod trust_enrolment;
 mod trust_greedy;

@@ -3,13 +3,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture, fut};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::assemble::{assemble, offline_peers};
 use super::gather::{End, gather};
 use super::handle::{Counters, FanOutLimits};
 use super::notices::Notices;
-use super::plan::{Answer, Candidate, Planned, RunQuery, Step, plan};
+use super::plan::{Answer, Block, Candidate, Planned, RunQuery, Step, plan};
 use crate::domain::answer::Notice;
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::domain::identity::SessionTokenId;
@@ -29,7 +29,12 @@ pub(crate) struct FanOut {
 }
 
 /// A question, its plan and how each source ended.
-type Gathered = (RunQuery, Vec<Planned<LinkView>>, Vec<End>);
+struct Gathered {
+    query: RunQuery,
+    plan: Vec<Planned<LinkView>>,
+    ends: Vec<End>,
+    streamed: bool,
+}
 
 /// Answer a question. `caller_left` completes when nobody waits for the answer any more.
 #[derive(Message)]
@@ -37,6 +42,8 @@ type Gathered = (RunQuery, Vec<Planned<LinkView>>, Vec<End>);
 pub(crate) struct Run {
     pub(super) query: RunQuery,
     pub(super) caller_left: oneshot::Receiver<()>,
+    /// Where to send the receiving end of the blocks, if rows are wanted as they come.
+    pub(super) blocks: Option<oneshot::Sender<mpsc::Receiver<Block>>>,
 }
 
 impl FanOut {
@@ -75,9 +82,10 @@ impl FanOut {
     /// Puts the answer together; `None` when its caller left or the gathering panicked.
     fn end(&mut self, gathered: Option<Gathered>) -> Result<Answer, Fault> {
         self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let (query, plan, ends) = gathered.ok_or_else(|| Fault::new(FaultKind::Internal, Stage::Plan))?;
+        let Gathered { query, plan, ends, streamed } =
+            gathered.ok_or_else(|| Fault::new(FaultKind::Internal, Stage::Plan))?;
         self.counters.answered.fetch_add(1, Ordering::Relaxed);
-        let mut answer = assemble(&query.question, &plan, ends, |link: &LinkView| link.handle.health());
+        let mut answer = assemble(&query.question, &plan, ends, streamed, |link: &LinkView| link.handle.health());
         answer.notices = self.notices_for(query.session.token, &plan, &answer);
         Ok(answer)
     }
@@ -97,17 +105,25 @@ impl Actor for FanOut {
 impl Handler<Run> for FanOut {
     type Result = ResponseActFuture<Self, Result<Answer, Fault>>;
 
-    fn handle(&mut self, Run { query, caller_left }: Run, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Run { query, caller_left, blocks }: Run, _: &mut Self::Context) -> Self::Result {
         let plan = match self.begin(&query) {
             Ok(plan) => plan,
             Err(fault) => return Box::pin(fut::ready(Err(fault))),
         };
         let (local, limits) = (Arc::clone(&self.local), self.limits);
+        let blocks = blocks.map(|reader| {
+            let (blocks, received) = mpsc::channel(plan.len().max(1));
+            // A reader that has left says so by `caller_left` too.
+            let _left = reader.send(received);
+            blocks
+        });
         // In a task of its own: the actor polls all that it runs itself whenever one part of it wakes.
         let gathered = tokio::spawn(async move {
             tokio::select! {
                 biased;
-                ends = gather(&plan, &query, &local, &limits) => Some((query, plan, ends)),
+                ends = gather(&plan, &query, &local, &limits, blocks.as_ref()) => {
+                    Some(Gathered { query, plan, ends, streamed: blocks.is_some() })
+                }
                 _ = caller_left => None,
             }
         });

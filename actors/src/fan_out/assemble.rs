@@ -9,11 +9,12 @@ use crate::domain::fault::FaultKind;
 use crate::domain::identity::SiteName;
 use crate::peer_link::LinkHealth;
 
-/// Blends and accounts. `ends` is in the order of `plan`; `health` tells how a link is now.
+/// Blends and accounts. What was `streamed` was given out already, all of it: there is nothing to blend. `ends` is in the order of `plan`; `health` tells how a link is now.
 pub(super) fn assemble<L>(
     question: &Question,
     plan: &[Planned<L>],
     ends: Vec<End>,
+    streamed: bool,
     health: impl Fn(&L) -> LinkHealth,
 ) -> Answer {
     let limit = match question {
@@ -29,7 +30,11 @@ pub(super) fn assemble<L>(
     let supplies: Vec<_> = answered.iter().map(|(_, name, supply)| (*name, *supply)).collect();
     let mut taken = vec![0; plan.len()];
     let mut items = Vec::new();
-    for (which, row) in merge(&supplies, limit) {
+    let merged = if streamed { Vec::new() } else { merge(&supplies, limit) };
+    for (index, _, supply) in answered.iter().filter(|_| streamed) {
+        taken[*index] = supply.rows().len();
+    }
+    for (which, row) in merged {
         let (index, name, supply) = answered[which];
         let row = &supply.rows()[row];
         taken[index] += 1;

@@ -5,12 +5,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::handle::FanOutLimits;
 use super::merge::{SourcePosition, Supply, given_before};
-use super::plan::{LocalPart, Planned, Question, RunQuery, Step};
+use super::plan::{Block, LocalPart, Planned, Question, RunQuery, Step};
 use crate::domain::answer::{Page, SourceName};
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::domain::query::ReadRight;
@@ -29,12 +30,13 @@ pub(super) struct End {
 }
 
 /// Asks every source that is to be asked; the ends are in the order of `plan`. Returns at the question's deadline at the latest;
-/// calls still under way then are dropped.
+/// calls still under way then are dropped. With `blocks`, which has room for all, rows are handed on as they come.
 pub(super) async fn gather(
     plan: &[Planned<LinkView>],
     query: &RunQuery,
     local: &Arc<dyn LocalRows>,
     limits: &FanOutLimits,
+    blocks: Option<&mpsc::Sender<Block>>,
 ) -> Vec<End> {
     let began = Instant::now();
     // Sources end a little before the answer must leave, so that each can still say what it was waiting for.
@@ -70,7 +72,11 @@ pub(super) async fn gather(
             },
             () = sleep_until(query.deadline) => break,
         };
-        if let Some(end) = index_of.get(&id).and_then(|index| ends.get_mut(*index)) {
+        let Some(index) = index_of.get(&id).copied() else { continue };
+        if let (Some(blocks), Ok(supply), Some(source)) = (blocks, &result, plan.get(index)) {
+            hand_on(blocks, source, supply);
+        }
+        if let Some(end) = ends.get_mut(index) {
             *end = Some(End { result, took: began.elapsed() });
         }
     }
@@ -79,6 +85,15 @@ pub(super) async fn gather(
         End { result: Err(Fault::new(FaultKind::TimedOut, stage)), took: began.elapsed() }
     };
     plan.iter().zip(ends).map(|(source, end)| end.unwrap_or_else(|| silent(source))).collect()
+}
+
+fn hand_on(blocks: &mpsc::Sender<Block>, source: &Planned<LinkView>, supply: &Supply) {
+    if supply.rows().is_empty() {
+        return;
+    }
+    let rows = supply.rows().iter().map(|row| supply.page.row_json(row)).collect();
+    // The channel has a place for every source; it is closed only when the caller has left.
+    let _left = blocks.try_send(Block { source: source.name.clone(), rows });
 }
 
 /// Own rows, through the same second wall as rows that leave the site.

@@ -1,14 +1,15 @@
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Addr};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::actor::{FanOut, Run};
-use super::plan::{Answer, RunQuery};
+use super::plan::{Answer, Block, RunQuery};
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::peer_registry::PeerRegistryHandle;
 use crate::ports::local_rows::LocalRows;
@@ -78,16 +79,35 @@ pub fn start(local: Arc<dyn LocalRows>, registry: PeerRegistryHandle, limits: Fa
     FanOutHandle { actor, counters }
 }
 
+/// A question whose rows come block by block. Dropping it ends the calls to the peers.
+pub struct Streaming {
+    /// One per source that has rows, as it arrives; then it ends.
+    pub blocks: mpsc::Receiver<Block>,
+    /// Completes behind the last block, with the account of all sources and no items.
+    pub end: Pin<Box<dyn Future<Output = Result<Answer, Fault>> + Send>>,
+}
+
 impl FanOutHandle {
     /// Answers a question by its deadline. Fails only when it cannot be asked at all: an unknown source, a `require` that was not
     /// selected, a foreign cursor, too many questions under way. Dropping the future ends the calls to the peers.
     pub async fn run(&self, query: RunQuery) -> Result<Answer, Fault> {
-        let deadline = query.deadline + GRACE;
-        let (_here, caller_left) = oneshot::channel();
-        match timeout_at(deadline, self.actor.send(Run { query, caller_left })).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Fault::new(FaultKind::Internal, Stage::Admission)),
-            Err(_) => Err(Fault::new(FaultKind::TimedOut, Stage::Admission)),
+        ask(self.actor.clone(), query, None).await
+    }
+
+    /// As [`Self::run`], with each source's rows as soon as they are there. Every source gives up to the question's limit, and
+    /// the next page begins behind all that was given out.
+    pub async fn stream(&self, query: RunQuery) -> Result<Streaming, Fault> {
+        let (reader, mut begun) = oneshot::channel();
+        let mut end: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(ask(self.actor.clone(), query, Some(reader)));
+        tokio::select! {
+            biased;
+            Ok(blocks) = &mut begun => Ok(Streaming { blocks, end }),
+            ended = &mut end => {
+                let answer = ended?;
+                // Quicker than this task: its blocks are there all the same.
+                let blocks = begun.try_recv().map_err(|_| Fault::new(FaultKind::Internal, Stage::Admission))?;
+                Ok(Streaming { blocks, end: Box::pin(std::future::ready(Ok(answer))) })
+            }
         }
     }
 
@@ -98,5 +118,19 @@ impl FanOutHandle {
             answered: self.counters.answered.load(Ordering::Relaxed),
             refused: self.counters.refused.load(Ordering::Relaxed),
         }
+    }
+}
+
+async fn ask(
+    actor: Addr<FanOut>,
+    query: RunQuery,
+    blocks: Option<oneshot::Sender<mpsc::Receiver<Block>>>,
+) -> Result<Answer, Fault> {
+    let deadline = query.deadline + GRACE;
+    let (_here, caller_left) = oneshot::channel();
+    match timeout_at(deadline, actor.send(Run { query, caller_left, blocks })).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Fault::new(FaultKind::Internal, Stage::Admission)),
+        Err(_) => Err(Fault::new(FaultKind::TimedOut, Stage::Admission)),
     }
 }

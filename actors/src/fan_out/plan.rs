@@ -56,6 +56,14 @@ pub enum LocalPart {
     UnknownHere,
 }
 
+/// What one source sent, handed on as soon as it was there.
+#[derive(Clone)]
+pub struct Block {
+    pub source: SourceName,
+    /// One JSON object each, in the source's own order.
+    pub rows: Vec<Bytes>,
+}
+
 /// What there is to tell, however much of it failed.
 #[derive(Clone)]
 pub struct Answer {

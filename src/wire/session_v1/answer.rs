@@ -59,13 +59,37 @@ pub fn write_answer(parts: &AnswerParts<'_>) -> Bytes {
     let mut out = BytesMut::with_capacity(rows + ENVELOPE_BYTES + 256 * parts.sources.len());
     let mut body = ObjectWriter::open(&mut out);
     if let Some(error) = parts.error {
-        body.object("error", |inner| {
-            inner.str("code", error.code);
-            inner.str("message", error.message);
-            inner.str("request_id", error.request_id);
-        });
+        write_error(&mut body, error);
     }
     body.list("items", parts.items, |out, row| out.put_slice(&row.json));
+    write_account(&mut body, parts);
+    body.close();
+    out.freeze()
+}
+
+/// Writes the last line of a streamed answer: all but the items, which came before.
+#[must_use]
+pub fn write_trailer(parts: &AnswerParts<'_>) -> Bytes {
+    let mut out = BytesMut::with_capacity(ENVELOPE_BYTES + 256 * parts.sources.len());
+    let mut body = ObjectWriter::open(&mut out);
+    if let Some(error) = parts.error {
+        write_error(&mut body, error);
+    }
+    write_account(&mut body, parts);
+    body.close();
+    out.put_u8(b'\n');
+    out.freeze()
+}
+
+fn write_error(body: &mut ObjectWriter<'_>, error: AnswerError<'_>) {
+    body.object("error", |inner| {
+        inner.str("code", error.code);
+        inner.str("message", error.message);
+        inner.str("request_id", error.request_id);
+    });
+}
+
+fn write_account(body: &mut ObjectWriter<'_>, parts: &AnswerParts<'_>) {
     body.bool("_partial", parts.partial);
     body.bool("_truncated", parts.truncated);
     body.object("_sources", |sources| {
@@ -86,8 +110,6 @@ pub fn write_answer(parts: &AnswerParts<'_>) -> Bytes {
     if let Some(explain) = parts.explain {
         body.object("_explain", |inner| write_explain(inner, explain));
     }
-    body.close();
-    out.freeze()
 }
 
 fn write_source(entry: &mut ObjectWriter<'_>, report: &SourceReport) {
