@@ -61,7 +61,7 @@ impl From<&Limits> for EnrollmentLimits {
             body_bytes: limits.enroll_body,
             body_time: limits.request_body,
             client_certificate: time::Duration::seconds(seconds),
-            grant_visible: limits.authority_heartbeat * 2,
+            grant_visible: limits.authority_heartbeat + limits.authority_answer,
         }
     }
 }

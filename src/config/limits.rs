@@ -246,8 +246,9 @@ limits! {
         database_connect: ms = 3_000 in 100..=60_000, "database_connect_ms", "dialling, TLS and login";
         database_check: ms = 1_000 in 50..=60_000, "database_check_ms", "a rested connection that does not answer within this is replaced";
         statement: ms = 30_000 in 100..=600_000, "statement_ms", "no statement runs longer; questions set the deadline they have";
-        authority_heartbeat: ms = 500 in 50..=10_000, "authority_heartbeat_ms", "how often a replica asks whether rights changed, behind LISTEN";
-        authority_answer: ms = 1_000 in 50..=10_000, "authority_answer_ms", "no answer within this: rights are unknown, peers get 503";
+        authority_heartbeat: ms = 200 in 50..=10_000, "authority_heartbeat_ms",
+            "how often a replica asks whether rights changed, behind LISTEN; with authority_answer_ms below the second in which a revocation counts";
+        authority_answer: ms = 700 in 50..=10_000, "authority_answer_ms", "no answer within this: rights are unknown, peers get 503";
         reconnect: ms = 100 in 10..=10_000, "reconnect_ms", "first pause before dialling the database again; it doubles";
         reconnect_max: ms = 2_000 in 100..=60_000, "reconnect_max_ms", "longest such pause: a database that is back is found at once";
         clock_skew: ms = 5_000 in 100..=60_000, "clock_skew_ms", "between this machine and its database, before doctor warns";

@@ -316,6 +316,60 @@ async fn a_replica_without_its_news_says_503_and_never_serves_what_it_last_knew(
     refused(&heard, "grant_suspended");
 }
 
+/// A process of the database server that is stopped until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn new(pid: i32) -> Self {
+        signal(pid, "STOP");
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+fn signal(pid: i32, name: &str) {
+    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(sent.expect("kill runs").success(), "kill -{name} {pid}");
+}
+
+/// The connection for news is there but silent, as behind a firewall that forgot it; the pools work.
+#[tokio::test]
+async fn a_replica_whose_news_fell_silent_refuses_within_the_second_too() {
+    let owner = owner().await;
+    let database = owner.node.database().connect().await;
+    let feed =
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'mosaic feed'";
+    for round in 0..3 {
+        until("rows again", || async { (owner.asker.wire().await.list().await.ok()?.status == 200).then_some(()) })
+            .await;
+        let mut wire = owner.asker.wire().await;
+        assert_eq!(wire.list().await.expect("an answer").status, 200);
+        let pid: i32 = database.query_one(feed, &[]).await.expect("one connection for news").get(0);
+        let stopped = Stopped::new(pid);
+        database.execute("UPDATE grants SET status = 'suspended'", &[]).await.expect("suspended");
+        let (decided, mut last_answered) = (Instant::now(), Duration::ZERO);
+        loop {
+            let asked = decided.elapsed();
+            let heard = wire.list().await.expect("an answer");
+            if heard.status != 200 {
+                assert_eq!((heard.status, heard.json.get("items")), (503, None), "{}", heard.json);
+                break;
+            }
+            last_answered = asked;
+            assert!(asked < Duration::from_secs(20), "still answered");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(last_answered < ON_EVERY_REPLICA_WITHIN, "round {round}: rows {last_answered:?} after the decision");
+        drop(stopped);
+        database.execute("UPDATE grants SET status = 'active'", &[]).await.expect("active again");
+    }
+}
+
 #[tokio::test]
 async fn a_replica_whose_database_is_frozen_gives_no_rows_and_heals_by_itself() {
     let mut own = testing::own_cluster();
