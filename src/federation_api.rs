@@ -25,12 +25,15 @@ pub mod capabilities;
 pub mod get;
 pub mod inbound;
 pub mod list;
+pub mod renew;
+pub mod renewal;
 pub mod unknown;
 
 #[cfg(test)]
 mod tests;
 
 pub use admission::Admission;
+pub use renewal::Renewal;
 
 /// The verbs that `capabilities` promises: those below and no others.
 pub const SUPPORTED_VERBS: [&str; 3] = ["capabilities", "list", "get"];
@@ -45,6 +48,8 @@ pub struct Services {
     pub audit: AuditHandle,
     pub audit_mode: AuditMode,
     pub admission: Admission,
+    /// Issues the holders' next certificates, and ends the earlier ones.
+    pub renewal: Renewal,
     /// Authenticates the cursors handed to peers.
     pub cursor_key: MacKey,
     /// Keys the query hashes of the audit log.
@@ -66,6 +71,10 @@ pub struct FederationLimits {
     pub deadline_default: Duration,
     pub deadline_max: Duration,
     pub filter: WhereLimits,
+    /// Life of a client certificate, unless its grant ends earlier.
+    pub client_certificate: time::Duration,
+    /// How long an answer waits for this replica to learn of a new certificate.
+    pub certificate_visible: Duration,
 }
 
 impl From<&Limits> for FederationLimits {
@@ -77,6 +86,10 @@ impl From<&Limits> for FederationLimits {
             deadline_default: limits.request_deadline,
             deadline_max: limits.request_deadline_max,
             filter: limits.into(),
+            client_certificate: time::Duration::seconds(
+                i64::try_from(limits.client_certificate.as_secs()).unwrap_or(i64::MAX),
+            ),
+            certificate_visible: limits.authority_heartbeat * 2,
         }
     }
 }
@@ -100,6 +113,11 @@ pub fn configure(services: web::Data<Services>) -> impl FnOnce(&mut web::Service
             .service(
                 web::resource(format!("{BASE_PATH}/get/{{resource}}/{{id}}"))
                     .route(web::post().to(get::get))
+                    .default_service(web::to(unknown::only_post)),
+            )
+            .service(
+                web::resource(format!("{BASE_PATH}/renew"))
+                    .route(web::post().to(renew::renew))
                     .default_service(web::to(unknown::only_post)),
             )
             .default_service(web::to(unknown::no_such_path));

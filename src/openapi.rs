@@ -67,6 +67,7 @@ use crate::{admin_api, enrollment_api, federation_api, health, session_api};
         federation_api::capabilities::capabilities,
         federation_api::list::list,
         federation_api::get::get,
+        federation_api::renew::renew,
         enrollment_api::enroll::enroll,
         enrollment_api::crl::crl,
         health::healthz,

@@ -25,6 +25,7 @@ pub mod ca_store;
 pub mod enrollment;
 pub mod grants;
 pub mod links;
+pub mod renewal;
 
 #[doc(hidden)]
 pub mod testing;

@@ -236,6 +236,14 @@ limits! {
     }
     "Certificates" {
         client_certificate: s = 86_400 in 300..=7_776_000, "client_certificate_s", "short, because renewal is automatic and a lost key ends by itself";
+        renewal_overlap: s = 600 in 1..=3_600, "renewal_overlap_s",
+            "a renewed certificate's predecessor is valid so long, unless the new one is used earlier: an answer may get lost";
+        certificates_per_hour: count = 60 in 2..=100_000, "certificates_per_hour",
+            "per grant; a link renews once in 16 hours, an admin now and then, and retries come minutes apart";
+        renewal: ms = 10_000 in 1_000..=60_000, "renewal_ms", "one renewal from the dial to the answer: the owner's CA signs in between";
+        renewal_retry: s = 5 in 1..=3_600, "renewal_retry_s", "first pause after a failed renewal; it doubles";
+        renewal_retry_max: s = 120 in 1..=3_600, "renewal_retry_max_s",
+            "longest such pause: several tries fit into the overlap, should only the answer have been lost";
         server_certificate: s = 604_800 in 3_600..=7_776_000, "server_certificate_s", "of the federation and enrolment listeners";
         crl: s = 86_400 in 3_600..=604_800, "crl_s", "a CRL is valid so long and re-signed at half of it";
     }

@@ -102,6 +102,7 @@ impl Inbound {
             Err(denial) => return Err(self.deny(denial).await),
         };
         self.know(&permit.grant);
+        services.renewal.note_use(&permit.grant, &identity.serial, &*services.clock);
         match services.admission.admit(&permit.grant) {
             Ok(ticket) => self.ticket = Some(ticket),
             Err(refused) => return Err(self.over_limit(refused).await),
@@ -225,6 +226,21 @@ impl Inbound {
                 Ok(())
             }
         }
+    }
+
+    /// The event of an answer that its own transaction writes down.
+    pub(super) fn allowed_event(&self) -> AuditEvent {
+        self.event(AuditOutcome::Allowed, None, 0, 0)
+    }
+
+    /// An answer leaves whose event [`Inbound::allowed_event`] made.
+    pub(super) fn answered(&self) {
+        self.outcome("ok");
+    }
+
+    /// Of the presented certificate; known once admitted.
+    pub(super) fn serial(&self) -> Option<&Serial> {
+        self.serial.as_ref()
     }
 
     fn record_aside(&self, event: AuditEvent) {

@@ -32,7 +32,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::http::identify;
+use crate::pki::authority::{CaError, CertificateAuthority, ClientRequest, Crl, IssuedCertificate, ServerIdentity};
+use crate::pki::extension_arc::ExtensionArc;
 use crate::pki::profile::ProfileError;
+use crate::postgres::renewal::{RenewalLimits, Renewals};
 use crate::secrets::MasterSecret;
 use crate::tls::peer_connection::PeerConnection;
 
@@ -86,6 +89,49 @@ impl AuditLog for ScriptedLog {
         };
         Box::pin(std::future::ready(result))
     }
+}
+
+/// Signs nothing: renewal is tested on real parts elsewhere.
+struct NoCa;
+
+fn unsigned<T: Send + 'static>() -> PortFuture<Result<T, CaError>> {
+    Box::pin(std::future::ready(Err(CaError::Unavailable("not in this test".into()))))
+}
+
+impl CertificateAuthority for NoCa {
+    fn issue(&self, _: ClientRequest) -> PortFuture<Result<IssuedCertificate, CaError>> {
+        unsigned()
+    }
+
+    fn issue_server(
+        &self,
+        _: Vec<String>,
+        _: OffsetDateTime,
+        _: time::Duration,
+    ) -> PortFuture<Result<ServerIdentity, CaError>> {
+        unsigned()
+    }
+
+    fn revoke(&self, _: Serial, _: OffsetDateTime, _: OffsetDateTime) -> PortFuture<Result<Crl, CaError>> {
+        unsigned()
+    }
+
+    fn crl(&self) -> PortFuture<Result<Crl, CaError>> {
+        unsigned()
+    }
+
+    fn root(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+/// A database that nobody answers for.
+fn nowhere() -> Renewals {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(1).user("nobody");
+    let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
+    let pool = deadpool_postgres::Pool::builder(manager).max_size(1).build().unwrap();
+    Renewals::new(pool, RenewalLimits { overlap: Duration::from_secs(600), per_hour: 60 })
 }
 
 /// An owner with one active grant on `tasks` and `notes`, cap 3, and the certificate of its holder.
@@ -160,6 +206,7 @@ impl Owner {
             audit: audit_writer::start(Arc::clone(&log) as Arc<dyn AuditLog>, AuditLimits::default()),
             audit_mode,
             admission: Admission::new(),
+            renewal: Renewal::new(nowhere(), Arc::new(NoCa), ExtensionArc::default(), cache.clone()),
             cursor_key: secret.mac_key("peer cursor"),
             query_hash_key: secret.mac_key("query hash"),
             clock,
@@ -526,7 +573,7 @@ async fn the_askers_deadline_bounds_the_database_within_ours() {
 #[actix_web::test]
 async fn what_is_not_served_is_not_found_and_a_wrong_method_is_told() {
     let owner = Owner::new();
-    for path in ["/api/federation/v1/search", "/api/federation/v1/renew", "/api/v1/data/tasks", "/"] {
+    for path in ["/api/federation/v1/search", "/api/v1/data/tasks", "/"] {
         assert_eq!(owner.post(path, "{}").await.error(), (404, "not_found", "no such path", None), "{path}");
     }
     let told = owner.ask(TestRequest::default().method(Method::DELETE).uri(LIST)).await;
@@ -534,7 +581,7 @@ async fn what_is_not_served_is_not_found_and_a_wrong_method_is_told() {
     assert_eq!(told.headers.get("allow").unwrap(), "POST");
     let actions: Vec<_> = owner.log.events.lock().unwrap().iter().map(|event| event.action.clone()).collect();
     let actions: Vec<_> = actions.iter().map(|action| action.as_str()).collect();
-    assert_eq!(actions, ["search", "renew", "unknown", "unknown", "list"]);
+    assert_eq!(actions, ["search", "unknown", "unknown", "list"]);
 }
 
 #[actix_web::test]

@@ -237,7 +237,7 @@ async fn replace_token(
     Ok(row.get("expires_at"))
 }
 
-async fn put_on_record(
+pub(super) async fn put_on_record(
     client: &impl GenericClient,
     grant: GrantId,
     issued: &IssuedForClaim,
@@ -258,10 +258,10 @@ async fn put_on_record(
         .map(drop)
 }
 
-fn record_fault(error: tokio_postgres::Error) -> Fault {
+pub(super) fn record_fault(error: tokio_postgres::Error) -> Fault {
     match error.code() {
         Some(&SqlState::UNIQUE_VIOLATION) => Fault::new(FaultKind::Conflict, Stage::Request)
-            .with_message("this key is already on record; enrol with a new one"),
+            .with_message("this key is already on record; make a new one"),
         _ => sql_fault("put a certificate on record", &error),
     }
 }

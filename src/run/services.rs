@@ -11,6 +11,7 @@ use crate::postgres::enrollment::Enrollments;
 use crate::postgres::grants::Grants;
 use crate::postgres::links::Links;
 use crate::postgres::people::People;
+use crate::postgres::renewal::{RenewalLimits, Renewals};
 use crate::postgres::row_writer::{ImportLimits, RowWriter};
 use crate::postgres::rows::PgLocalRows;
 use crate::postgres::sessions::Sessions;
@@ -67,8 +68,10 @@ impl Parts {
 
     pub(super) fn federation(&self) -> Data<federation_api::Services> {
         let pool = self.database.pools.peers.clone();
-        let rows = PgLocalRows::new(pool, Arc::clone(&self.tables), self.canceller.clone())
+        let rows = PgLocalRows::new(pool.clone(), Arc::clone(&self.tables), self.canceller.clone())
             .with_page_bytes(self.config.limits.page);
+        let limits = &self.config.limits;
+        let bounds = RenewalLimits { overlap: limits.renewal_overlap, per_hour: limits.certificates_per_hour };
         Data::new(federation_api::Services {
             site: self.config.site.clone(),
             evaluator: self.evaluator.clone(),
@@ -77,6 +80,12 @@ impl Parts {
             audit: self.audit.clone(),
             audit_mode: self.config.audit,
             admission: federation_api::Admission::new(),
+            renewal: federation_api::Renewal::new(
+                Renewals::new(pool, bounds),
+                Arc::clone(&self.pki.ca),
+                self.pki.arc.clone(),
+                self.grants.clone(),
+            ),
             cursor_key: self.master.mac_key("peer cursor"),
             query_hash_key: self.master.mac_key("query hash"),
             clock: Arc::clone(&self.clock),

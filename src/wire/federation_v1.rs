@@ -100,6 +100,23 @@ pub struct EnrollAnswer {
     pub site: String,
 }
 
+/// Body of `POST renew`.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// PKCS#10 in PEM, for a new key. Only its public key counts.
+    pub csr: String,
+}
+
+/// Answer of `POST renew`.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RenewAnswer {
+    /// PEM.
+    pub certificate: String,
+    /// PEM, the leaf excluded, the root last.
+    pub chain: Vec<String>,
+}
+
 /// An error as a peer sends it, as far as this node believes it. Its message is for the peer's own people.
 #[derive(Debug, Default, Deserialize)]
 pub struct ErrorAnswer<'a> {

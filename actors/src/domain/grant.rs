@@ -121,6 +121,15 @@ impl Grant {
         })
     }
 
+    /// Whether a request with `serial` is the sign that its holder has the newest certificate, while older ones still count.
+    #[must_use]
+    pub fn is_taken_over_by(&self, serial: &Serial, now: OffsetDateTime) -> bool {
+        let newest = |certificate: &CertificateOnRecord| certificate.accepted_until.is_none();
+        self.certificates.len() > 1
+            && self.certificates.iter().any(|certificate| certificate.serial == *serial && newest(certificate))
+            && self.certificates.iter().any(|certificate| certificate.accepted_until.is_some_and(|until| now < until))
+    }
+
     /// The status at `now`: an active, suspended or pending grant past its expiry is expired, whatever the row still says.
     #[must_use]
     pub fn status_at(&self, now: OffsetDateTime) -> GrantStatus {

@@ -6,7 +6,7 @@ use super::*;
 
 /// The subject's rights are the database's rows of this moment; the certificates are those that still bring their holder to
 /// this grant. When the grant itself was revoked, the certificates that ended with it stay, so that their holder learns
-/// `grant_revoked`; one that was revoked alone does not.
+/// `grant_revoked`; one that was revoked alone does not, nor one that a newer certificate took over from.
 const LOAD: &str = "
     SELECT g.id, g.version, p.name AS peer, g.subject_user_id, g.scope, g.status, g.expires_at,
            g.requests_per_second, g.burst, g.concurrent,
@@ -21,7 +21,7 @@ const LOAD: &str = "
                COALESCE(array_agg(not_after ORDER BY serial), '{}') AS ends,
                COALESCE(array_agg(superseded_until ORDER BY serial), '{}') AS superseded
         FROM grant_certificates
-        WHERE grant_id = g.id AND not_after > now()
+        WHERE grant_id = g.id AND not_after > now() AND (superseded_until IS NULL OR superseded_until > now())
               AND (revoked_at IS NULL OR (g.status = 'revoked' AND revoked_at = g.ended_at))
     ) AS c";
 
