@@ -14,6 +14,7 @@ pub mod enroll;
 pub mod exchange;
 pub mod limits;
 pub mod refusal;
+mod renew;
 pub mod rows;
 pub mod scan;
 pub mod transport;

@@ -19,7 +19,7 @@ use crate::domain::link::{Link, LinkCredentials, LinkState};
 use crate::domain::query::{Position, ReadRight, RowId};
 use crate::ports::PortFuture;
 use crate::ports::clock::Clock;
-use crate::ports::link_store::LinkStore;
+use crate::ports::link_store::{LinkStore, Renewed};
 use crate::ports::local_rows::{ListRows, LocalRows};
 use crate::ports::peer_transport::{PeerAnswer, PeerAsk, PeerDialer, PeerQuestion, PeerTransport};
 
@@ -125,7 +125,7 @@ pub(crate) fn page(rows: &[(i64, &str)], more: bool, owner: Option<UserId>) -> P
 /// The links of a site, in memory.
 #[derive(Default)]
 pub(crate) struct FakeLinks {
-    pub(crate) links: Mutex<Vec<Link>>,
+    pub(crate) links: Arc<Mutex<Vec<Link>>>,
     pub(crate) recorded: Mutex<Vec<(LinkId, LinkState)>>,
     pub(crate) fails: Mutex<bool>,
     pub(crate) loads: AtomicUsize,
@@ -133,7 +133,7 @@ pub(crate) struct FakeLinks {
 
 impl FakeLinks {
     pub(crate) fn of(links: impl IntoIterator<Item = Link>) -> Arc<Self> {
-        Arc::new(Self { links: Mutex::new(links.into_iter().collect()), ..Self::default() })
+        Arc::new(Self { links: Arc::new(Mutex::new(links.into_iter().collect())), ..Self::default() })
     }
 
     fn read<T: Send + 'static>(&self, value: T) -> PortFuture<Result<T, Fault>> {
@@ -158,6 +158,37 @@ impl LinkStore for FakeLinks {
             self.recorded.lock().unwrap().push((link, state));
         }
         self.read(())
+    }
+
+    fn renew(
+        &self,
+        link: LinkId,
+        current: Serial,
+        renewal: PortFuture<Result<LinkCredentials, Fault>>,
+    ) -> PortFuture<Result<Renewed, Fault>> {
+        let known = self.of_id(link);
+        match known {
+            None => Box::pin(async { Err(Fault::new(FaultKind::NotFound, Stage::Database)) }),
+            Some(known) if known.credentials.serial != current => {
+                Box::pin(async { Ok(Renewed::Elsewhere(Box::new(known))) })
+            }
+            Some(known) => {
+                let links = Arc::clone(&self.links);
+                Box::pin(async move {
+                    let credentials = renewal.await?;
+                    for stored in links.lock().unwrap().iter_mut().filter(|stored| stored.id == known.id) {
+                        stored.credentials = credentials.clone();
+                    }
+                    Ok(Renewed::Here(Box::new(credentials)))
+                })
+            }
+        }
+    }
+}
+
+impl FakeLinks {
+    fn of_id(&self, link: LinkId) -> Option<Link> {
+        self.links.lock().unwrap().iter().find(|known| known.id == link).cloned()
     }
 }
 
@@ -244,17 +275,30 @@ impl PeerTransport for FakePeer {
     }
 }
 
+/// A transport of its own for every time that the peer is dialled.
+struct Dialled(Arc<FakePeer>);
+
+impl PeerTransport for Dialled {
+    fn ask(&self, ask: PeerAsk) -> PortFuture<Result<PeerAnswer, Fault>> {
+        self.0.ask(ask)
+    }
+}
+
 /// Finds peers by name.
 #[derive(Default)]
 pub(crate) struct FakeDialer {
     pub(crate) peers: Mutex<HashMap<SiteName, Arc<FakePeer>>>,
     pub(crate) dialled: AtomicUsize,
+    /// Serials of the certificates that were asked to be renewed, in order.
+    pub(crate) renewals: Mutex<Vec<Serial>>,
+    /// What each renewal fails with.
+    pub(crate) refuses: Mutex<Option<Fault>>,
 }
 
 impl FakeDialer {
     pub(crate) fn of<'a>(peers: impl IntoIterator<Item = (&'a str, Arc<FakePeer>)>) -> Arc<Self> {
         let peers = peers.into_iter().map(|(name, peer)| (site(name), peer)).collect();
-        Arc::new(Self { peers: Mutex::new(peers), dialled: AtomicUsize::new(0) })
+        Arc::new(Self { peers: Mutex::new(peers), ..Self::default() })
     }
 }
 
@@ -262,7 +306,26 @@ impl PeerDialer for FakeDialer {
     fn transport(&self, link: &Link) -> Result<Arc<dyn PeerTransport>, Fault> {
         self.dialled.fetch_add(1, Ordering::SeqCst);
         let peer = self.peers.lock().unwrap().get(&link.peer).cloned();
-        peer.map(|peer| peer as Arc<dyn PeerTransport>).ok_or_else(|| fault(FaultKind::Internal))
+        peer.map(|peer| Arc::new(Dialled(peer)) as Arc<dyn PeerTransport>).ok_or_else(|| fault(FaultKind::Internal))
+    }
+
+    /// A day's certificate from where the old one is renewed at two thirds, with the next number as its serial.
+    fn renew(&self, link: &Link, _: Instant) -> PortFuture<Result<LinkCredentials, Fault>> {
+        let old = link.credentials.clone();
+        self.renewals.lock().unwrap().push(old.serial.clone());
+        if let Some(fault) = self.refuses.lock().unwrap().clone() {
+            return Box::pin(async { Err(fault) });
+        }
+        let key_version = old.key_version + 1;
+        let not_before = old.not_before + (old.not_after - old.not_before) * 2 / 3;
+        let renewed = LinkCredentials {
+            serial: Serial::from_bytes(&[u8::try_from(key_version).unwrap()]).unwrap(),
+            not_before,
+            not_after: not_before + time::Duration::days(1),
+            key_version,
+            ..old
+        };
+        Box::pin(async { Ok(renewed) })
     }
 }
 

@@ -11,6 +11,9 @@
 //! Invariants: the actor never waits, calls run beside it; every call ends at its deadline, or when its caller leaves; of a
 //! half-open breaker exactly one call probes; a swap of the transport leaves calls in flight on the old one; nothing that
 //! the peer says is acted on before [`answer`] checked it.
+//!
+//! The certificate is renewed beside all that ([`renewal`] decides when): one replica asks, the store tells the others. A call that
+//! the peer refused because the certificate it went out with was taken over meanwhile is asked once more with the new one.
 
 mod actor;
 mod answer;
@@ -18,9 +21,11 @@ mod core;
 mod handle;
 mod jitter;
 mod messages;
+mod renewing;
 mod status;
 
 pub mod admission;
+pub mod renewal;
 
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,15 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::web::Data;
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::identity::{SiteName, UserId};
-use mosaic_actors::domain::link::Link;
+use mosaic_actors::domain::link::{Link, LinkCredentials};
 use mosaic_actors::grant_cache;
 use mosaic_actors::peer_registry::{self, PeerRegistryLimits};
+use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::clock::Clock;
 use mosaic_actors::ports::peer_transport::{PeerDialer, PeerTransport};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use url::Url;
 
 use super::*;
@@ -48,6 +50,10 @@ struct NobodyToDial;
 impl PeerDialer for NobodyToDial {
     fn transport(&self, _: &Link) -> Result<Arc<dyn PeerTransport>, Fault> {
         Err(Fault::new(FaultKind::Internal, Stage::Connect))
+    }
+
+    fn renew(&self, _: &Link, _: Instant) -> PortFuture<Result<LinkCredentials, Fault>> {
+        Box::pin(async { Err(Fault::new(FaultKind::Unreachable, Stage::Connect)) })
     }
 }
 

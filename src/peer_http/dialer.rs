@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
-use mosaic_actors::domain::link::Link;
+use mosaic_actors::domain::link::{Link, LinkCredentials};
+use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::clock::Clock;
 use mosaic_actors::ports::peer_transport::{PeerDialer, PeerTransport};
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use super::address::PeerUrl;
 use super::limits::PeerLimits;
+use super::renew::Renewal;
 use super::transport::{Endpoint, HttpTransport};
 use crate::pki::link_key::open_link_key;
 use crate::secrets::Sealer;
@@ -48,6 +51,22 @@ impl PeerDialer for HttpDialer {
             limits: self.limits,
         };
         Ok(Arc::new(HttpTransport::new(endpoint)))
+    }
+
+    fn renew(&self, link: &Link, deadline: Instant) -> PortFuture<Result<LinkCredentials, Fault>> {
+        let Ok(url) = PeerUrl::parse(&link.federation_url) else {
+            return Box::pin(std::future::ready(Err(unusable())));
+        };
+        let (sealer, own) = (self.sealer.clone(), link.clone());
+        let renewal = Renewal {
+            url,
+            tls: Arc::new(move || client_config(&sealer, &own)),
+            sealer: self.sealer.clone(),
+            clock: Arc::clone(&self.clock),
+            limits: self.limits,
+        };
+        let link = link.clone();
+        Box::pin(async move { renewal.run(&link, deadline).await })
     }
 }
 

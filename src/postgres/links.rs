@@ -1,12 +1,15 @@
 //! The asking site's links: whom this site may ask, over which certificate, on whose behalf.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Pool;
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::identity::{GrantId, LinkId, Serial, SiteName, TeamId, UserId};
 use mosaic_actors::domain::link::{Link, LinkCredentials, LinkState};
 use mosaic_actors::ports::PortFuture;
-use mosaic_actors::ports::link_store::LinkStore;
+use mosaic_actors::ports::link_store::{LinkStore, Renewed};
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
@@ -17,7 +20,12 @@ use super::pool::{OrFault, sql_fault};
 #[derive(Clone)]
 pub struct Links {
     pool: Pool,
+    /// Each renewal holds a connection while it asks the other site: sessions must not wait for those.
+    renewals: Arc<Semaphore>,
 }
+
+/// Renewals at the same moment.
+const RENEWALS_MAX: usize = 2;
 
 /// A link that enrolment produced, with what only the database keeps.
 pub struct NewLink {
@@ -71,7 +79,7 @@ const RECORD: &str = "
 impl Links {
     #[must_use]
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self { pool, renewals: Arc::new(Semaphore::new(RENEWALS_MAX)) }
     }
 
     /// Stores a link with the teams it is shared with. A second link of the same user under the same peer name is a conflict;
@@ -188,6 +196,19 @@ impl LinkStore for Links {
         })
     }
 
+    fn renew(
+        &self,
+        link: LinkId,
+        current: Serial,
+        renewal: PortFuture<Result<LinkCredentials, Fault>>,
+    ) -> PortFuture<Result<Renewed, Fault>> {
+        let (pool, turns) = (self.pool.clone(), Arc::clone(&self.renewals));
+        Box::pin(async move {
+            let _turn = turns.acquire().await.map_err(|_| Fault::new(FaultKind::Internal, Stage::Database))?;
+            renew(&pool, link, &current, renewal).await
+        })
+    }
+
     fn record_state(&self, link: LinkId, state: LinkState) -> PortFuture<Result<(), Fault>> {
         let pool = self.pool.clone();
         Box::pin(async move {
@@ -203,6 +224,56 @@ impl LinkStore for Links {
             Ok(())
         })
     }
+}
+
+/// Only one replica renews a link at a time; the lock goes with the transaction, however that ends.
+const TAKE_TURN: &str = "SELECT pg_try_advisory_xact_lock(hashtextextended('mosaic: renewal of link ' || $1::text, 0))";
+
+const STORE_RENEWED: &str = "
+    UPDATE links SET certificate_chain = $3, serial = $4, not_before = $5, not_after = $6, sealed_key = $7, key_version = $8,
+           state = CASE WHEN state = 'degraded' THEN 'active' ELSE state END, updated_at = now()
+    WHERE id = $1 AND serial = $2";
+
+async fn renew(
+    pool: &Pool,
+    id: LinkId,
+    current: &Serial,
+    renewal: PortFuture<Result<LinkCredentials, Fault>>,
+) -> Result<Renewed, Fault> {
+    let mut client = pool.get().await.or_fault("renew a link")?;
+    let transaction = client.transaction().await.or_fault("renew a link")?;
+    let turn = transaction.query_one(TAKE_TURN, &[&id.to_string()]).await.or_fault("renew a link")?;
+    if !turn.get::<_, bool>(0) {
+        return Ok(Renewed::UnderWay);
+    }
+    let row = transaction.query_opt(&format!("{LOAD} WHERE l.id = $1"), &[&id.0]).await.or_fault("renew a link")?;
+    let gone = || Fault::new(FaultKind::NotFound, Stage::Database).with_message("no such link");
+    let stored = link(&row.ok_or_else(gone)?)?;
+    if stored.credentials.serial != *current {
+        return Ok(Renewed::Elsewhere(Box::new(stored)));
+    }
+    let new = renewal.await?;
+    let updated = transaction
+        .execute(
+            STORE_RENEWED,
+            &[
+                &id.0,
+                &current.as_bytes(),
+                &new.certificate_chain,
+                &new.serial.as_bytes(),
+                &new.not_before,
+                &new.not_after,
+                &new.sealed_key,
+                &new.key_version,
+            ],
+        )
+        .await
+        .or_fault("store a renewed certificate")?;
+    if updated == 0 {
+        return Err(gone());
+    }
+    transaction.commit().await.or_fault("store a renewed certificate")?;
+    Ok(Renewed::Here(Box::new(new)))
 }
 
 fn insert_fault(error: tokio_postgres::Error, peer: &SiteName) -> Fault {

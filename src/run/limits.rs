@@ -6,6 +6,7 @@ use mosaic_actors::audit_writer::AuditLimits;
 use mosaic_actors::fan_out::FanOutLimits;
 use mosaic_actors::peer_link::PeerLinkLimits;
 use mosaic_actors::peer_link::admission::AdmissionLimits;
+use mosaic_actors::peer_link::renewal::RenewalLimits;
 use mosaic_actors::peer_registry::PeerRegistryLimits;
 
 use crate::config::Limits;
@@ -59,6 +60,11 @@ pub(super) fn registry(limits: &Limits) -> PeerRegistryLimits {
     let link = PeerLinkLimits {
         admission,
         own_call: limits.peer_budget,
+        renewal: RenewalLimits {
+            deadline: limits.renewal,
+            retry: limits.renewal_retry,
+            retry_max: limits.renewal_retry_max,
+        },
         cursor_bytes: limits.peer_cursor,
         // A question in a second finds out that the owner resumed, or revoked meanwhile.
         suspended_probe: Duration::from_secs(1),

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use mosaic_actors::domain::answer::{Capabilities, Page, RowIndex};
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::identity::{LinkId, SiteName, TeamId, UserId};
-use mosaic_actors::domain::link::Link;
+use mosaic_actors::domain::link::{Link, LinkCredentials};
 use mosaic_actors::domain::query::{Position, RowId};
 use mosaic_actors::fan_out::{self, FanOutLimits};
 use mosaic_actors::peer_registry::{self, PeerRegistryLimits};
@@ -22,6 +22,7 @@ use mosaic_actors::ports::peer_transport::{PeerAnswer, PeerAsk, PeerDialer, Peer
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
+use tokio::time::Instant;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -57,6 +58,10 @@ struct Peers {
 impl PeerDialer for Peers {
     fn transport(&self, link: &Link) -> Result<Arc<dyn PeerTransport>, Fault> {
         Ok(Arc::new(ScriptedPeer { name: link.peer.to_string(), peers: self.clone() }))
+    }
+
+    fn renew(&self, _: &Link, _: Instant) -> PortFuture<Result<LinkCredentials, Fault>> {
+        Box::pin(async { Err(Fault::new(FaultKind::Unreachable, Stage::Connect)) })
     }
 }
 

@@ -151,6 +151,7 @@ struct LinkGauges {
     restarts: IntGaugeVec,
     latency: GaugeVec,
     certificate: IntGaugeVec,
+    renewal_failures: IntGaugeVec,
 }
 
 impl LinkGauges {
@@ -175,11 +176,18 @@ impl LinkGauges {
                 "Seconds until the link's client certificate ends",
                 &link,
             )?,
+            renewal_failures: integer(
+                "mosaic_link_renewal_failures",
+                "Failed renewals of the certificate that the link has now",
+                &link,
+            )?,
         })
     }
 
     fn set(&self, links: &[LinkStatus], now: OffsetDateTime) {
-        for gauge in [&self.state, &self.breaker, &self.in_flight, &self.restarts, &self.certificate] {
+        for gauge in
+            [&self.state, &self.breaker, &self.in_flight, &self.restarts, &self.certificate, &self.renewal_failures]
+        {
             gauge.reset();
         }
         self.latency.reset();
@@ -200,6 +208,7 @@ impl LinkGauges {
         self.in_flight.with_label_values(&labels).set(i64::try_from(status.in_flight).unwrap_or(i64::MAX));
         self.restarts.with_label_values(&labels).set(i64::from(status.restarts));
         self.certificate.with_label_values(&labels).set((status.certificate_not_after - now).whole_seconds());
+        self.renewal_failures.with_label_values(&labels).set(i64::from(status.renewal_failures));
         if let Some(latency) = status.latency {
             self.latency.with_label_values(&labels).set(latency.as_secs_f64());
         }

@@ -84,6 +84,16 @@ impl Link {
     }
 }
 
+impl fmt::Debug for LinkCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkCredentials")
+            .field("serial", &self.serial)
+            .field("not_after", &self.not_after)
+            .field("key_version", &self.key_version)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")

@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer;
-use super::core::{LinkCore, Permission};
+use super::core::{LinkCore, Permission, Update};
 use super::handle::LinkParts;
-use super::messages::{Ask, Drain, ProbeNow, RefreshCapabilities, Stop, UpdateLink};
+use super::messages::{Ask, Drain, ProbeNow, RefreshCapabilities, RenewNow, Stop, UpdateLink};
+use super::renewing::Renewing;
 use super::status::{Board, KnownCapabilities, LinkStatus};
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::domain::identity::RequestId;
@@ -26,12 +27,13 @@ const REFRESH_MIN: Duration = Duration::from_millis(100);
 
 /// One link.
 pub(crate) struct PeerLink {
-    core: LinkCore,
-    parts: LinkParts,
+    pub(super) core: LinkCore,
+    pub(super) parts: LinkParts,
     board: Arc<Board>,
-    /// Made when first needed; dropped when the way to the peer changes.
+    /// Made when first needed; dropped when the way to the peer, or the certificate, changes.
     transport: Option<Arc<dyn PeerTransport>>,
     refresh: Refresh,
+    pub(super) renewing: Renewing,
     drained: Vec<oneshot::Sender<()>>,
 }
 
@@ -47,9 +49,10 @@ type Call = (Permission, Arc<dyn PeerTransport>);
 
 impl PeerLink {
     pub(super) fn new(link: Link, parts: LinkParts, before: Option<&LinkStatus>) -> Self {
+        let renewing = Renewing::new(&link.credentials, (parts.jitter)());
         let core = LinkCore::new(link, parts.limits, before, Instant::now());
         let board = Arc::new(Board::new(core.published()));
-        Self { core, parts, board, transport: None, refresh: Refresh::default(), drained: Vec::new() }
+        Self { core, parts, board, transport: None, refresh: Refresh::default(), renewing, drained: Vec::new() }
     }
 
     pub(super) fn board(&self) -> Arc<Board> {
@@ -123,7 +126,7 @@ impl PeerLink {
     }
 
     /// Writes the state down; what cannot be written now is tried again with the next refresh.
-    fn record(&self, state: LinkState, ctx: &mut Context<Self>) {
+    pub(super) fn record(&self, state: LinkState, ctx: &mut Context<Self>) {
         let recorded = self.parts.store.record_state(self.core.link().id, state);
         ctx.spawn(recorded.into_actor(self).map(move |recorded, link, _| match recorded {
             Ok(()) => link.core.recorded(state),
@@ -131,7 +134,7 @@ impl PeerLink {
         }));
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.board.publish(self.core.published());
     }
 
@@ -150,16 +153,37 @@ impl PeerLink {
                 self.refresh.under_way = true;
                 let question = PeerQuestion::Capabilities;
                 let ask = PeerAsk { question, deadline, request: RequestId::new(), traceparent: None };
-                let (here, caller_left) = oneshot::channel();
+                let (here, mut caller_left) = oneshot::channel();
                 let cursor_bytes = self.parts.limits.cursor_bytes;
                 let asked = async move {
-                    let end = call(transport, ask, caller_left, cursor_bytes).await;
+                    let end = call(transport, ask, &mut caller_left, cursor_bytes).await;
                     drop(here);
                     end
                 };
                 ctx.spawn(asked.into_actor(self).map(move |end, link, ctx| link.refreshed(permission, end, ctx)));
             }
         }
+    }
+
+    /// Acts on a newer version of the link, or of its certificate. Calls in flight keep the transport that they have.
+    pub(super) fn updated(&mut self, update: Update, ctx: &mut Context<Self>) {
+        match update {
+            Update::Same => {}
+            Update::Renewed => {
+                self.transport = None;
+                self.schedule_renewal(true, ctx);
+                // Proves the certificate, and so ends the one before it.
+                self.refresh(ctx);
+            }
+            Update::Moved => {
+                self.transport = None;
+                self.board.set_capabilities(None);
+                self.refresh.failures = 0;
+                self.schedule_renewal(false, ctx);
+                self.refresh(ctx);
+            }
+        }
+        self.publish();
     }
 
     fn refreshed(&mut self, permission: Permission, end: CallEnd, ctx: &mut Context<Self>) {
@@ -204,27 +228,25 @@ enum CallEnd {
 async fn call(
     transport: Arc<dyn PeerTransport>,
     ask: PeerAsk,
-    caller_left: oneshot::Receiver<()>,
+    caller_left: &mut oneshot::Receiver<()>,
     cursor_bytes: usize,
 ) -> CallEnd {
     let (question, deadline) = (ask.question.clone(), ask.deadline);
     let silent = || Err(Fault::new(FaultKind::TimedOut, Stage::FirstByte));
     let mut task = JoinSet::new();
-    task.spawn(async move {
-        tokio::select! {
-            biased;
-            answered = timeout_at(deadline, transport.ask(ask)) => CallEnd::Answered(
+    task.spawn(timeout_at(deadline, transport.ask(ask)));
+    tokio::select! {
+        biased;
+        answered = task.join_next() => match answered {
+            Some(Ok(answered)) => CallEnd::Answered(
                 answered.unwrap_or_else(|_| silent()).and_then(|answer| answer::check(&question, answer, cursor_bytes)),
             ),
-            _ = caller_left => {
-                let gave_up = Instant::now() + SILENCE_SLACK >= deadline;
-                if gave_up { CallEnd::Answered(silent()) } else { CallEnd::CallerLeft }
-            }
+            Some(Err(_)) | None => CallEnd::Panicked,
+        },
+        _ = caller_left => {
+            let gave_up = Instant::now() + SILENCE_SLACK >= deadline;
+            if gave_up { CallEnd::Answered(silent()) } else { CallEnd::CallerLeft }
         }
-    });
-    match task.join_next().await {
-        Some(Ok(end)) => end,
-        Some(Err(_)) | None => CallEnd::Panicked,
     }
 }
 
@@ -233,6 +255,7 @@ impl Actor for PeerLink {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.refresh(ctx);
+        self.look_at_renewal(ctx);
     }
 }
 
@@ -244,13 +267,67 @@ impl Handler<Ask> for PeerLink {
         if left {
             return Box::pin(fut::ready(Err(Fault::new(FaultKind::TimedOut, Stage::Admission))));
         }
-        match self.begin(ask.deadline) {
-            Err(fault) => Box::pin(fut::ready(Err(fault))),
-            Ok((permission, transport)) => {
-                let called = call(transport, ask, caller_left, self.parts.limits.cursor_bytes);
-                Box::pin(called.into_actor(self).map(move |end, link, ctx| link.end(permission, end, ctx)))
+        let used = match self.begin(ask.deadline) {
+            Err(fault) => return Box::pin(fut::ready(Err(fault))),
+            Ok(call) => call,
+        };
+        let (transport, again) = (Arc::clone(&used.1), ask.clone());
+        let first = self.carry_out(used, ask, caller_left);
+        Box::pin(first.then(move |(answer, caller_left), link, _| match answer {
+            Err(fault) if fault.kind == FaultKind::Forbidden => link.once_more(fault, &transport, again, caller_left),
+            answer => Box::pin(fut::ready(answer)),
+        }))
+    }
+}
+
+type Answered = ResponseActFuture<PeerLink, Result<PeerAnswer, Fault>>;
+
+impl PeerLink {
+    /// One call with its permission and transport; gives the caller's end of the line back.
+    fn carry_out(
+        &self,
+        (permission, transport): Call,
+        ask: PeerAsk,
+        mut caller_left: oneshot::Receiver<()>,
+    ) -> ResponseActFuture<Self, (Result<PeerAnswer, Fault>, oneshot::Receiver<()>)> {
+        let cursor_bytes = self.parts.limits.cursor_bytes;
+        let called = async move {
+            let end = call(transport, ask, &mut caller_left, cursor_bytes).await;
+            (end, caller_left)
+        };
+        let ended = called
+            .into_actor(self)
+            .map(move |(end, caller_left), link: &mut Self, ctx| (link.end(permission, end, ctx), caller_left));
+        Box::pin(ended)
+    }
+
+    /// The peer does not take the certificate that a call went out with. If a newer one took over meanwhile, here or on another
+    /// replica, the call is made once more with it: that it was late is nobody's fault.
+    fn once_more(
+        &self,
+        refused: Fault,
+        used: &Arc<dyn PeerTransport>,
+        ask: PeerAsk,
+        caller_left: oneshot::Receiver<()>,
+    ) -> Answered {
+        let is_current = |link: &Self| link.transport.as_ref().is_some_and(|current| Arc::ptr_eq(current, used));
+        let (store, id, deadline) = (Arc::clone(&self.parts.store), self.core.link().id, ask.deadline);
+        let stale = !is_current(self);
+        let used = Arc::clone(used);
+        let looked = async move { if stale { None } else { timeout_at(deadline, store.load(id)).await.ok()?.ok()? } };
+        Box::pin(looked.into_actor(self).then(move |newer, link: &mut Self, ctx| -> Answered {
+            if let Some(newer) = newer {
+                let update = link.core.update(newer, Instant::now());
+                link.updated(update, ctx);
             }
-        }
+            if link.transport.as_ref().is_some_and(|current| Arc::ptr_eq(current, &used)) {
+                return Box::pin(fut::ready(Err(refused)));
+            }
+            match link.begin(ask.deadline) {
+                Err(fault) => Box::pin(fut::ready(Err(fault))),
+                Ok(call) => Box::pin(link.carry_out(call, ask, caller_left).map(|(answer, _), _, _| answer)),
+            }
+        }))
     }
 }
 
@@ -258,13 +335,8 @@ impl Handler<UpdateLink> for PeerLink {
     type Result = ();
 
     fn handle(&mut self, UpdateLink(link): UpdateLink, ctx: &mut Self::Context) {
-        if self.core.update(*link, Instant::now()) {
-            self.transport = None;
-            self.board.set_capabilities(None);
-            self.refresh.failures = 0;
-            self.refresh(ctx);
-        }
-        self.publish();
+        let update = self.core.update(*link, Instant::now());
+        self.updated(update, ctx);
     }
 }
 
@@ -284,6 +356,17 @@ impl Handler<ProbeNow> for PeerLink {
         self.refresh.failures = 0;
         self.refresh(ctx);
         self.publish();
+    }
+}
+
+impl Handler<RenewNow> for PeerLink {
+    type Result = ResponseFuture<Result<(), Fault>>;
+
+    fn handle(&mut self, _: RenewNow, ctx: &mut Self::Context) -> Self::Result {
+        let renewed = self.renew_now(ctx);
+        Box::pin(
+            async move { renewed.await.unwrap_or_else(|_| Err(Fault::new(FaultKind::Unavailable, Stage::Admission))) },
+        )
     }
 }
 

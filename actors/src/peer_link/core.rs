@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::admission::{Admission, Decision, Outcome, Refusal, Ticket};
 use super::status::{LinkStatus, PeerLinkLimits, Published};
 use crate::domain::fault::{Fault, FaultKind, Stage};
-use crate::domain::link::{Link, LinkState};
+use crate::domain::link::{Link, LinkCredentials, LinkState};
 use crate::ports::peer_transport::PeerAnswer;
 
 /// How much of the moving average a new latency makes.
@@ -33,6 +33,18 @@ pub(super) struct LinkCore {
     last_fault: Option<(OffsetDateTime, Fault)>,
     restarts: u32,
     refused: u64,
+    renewal_failures: u32,
+}
+
+/// What a newer version of the link changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Update {
+    /// Nothing of the way to the peer.
+    Same,
+    /// The certificate: what was learned still holds.
+    Renewed,
+    /// Where or as whom it connects: what was learned on the old way is void.
+    Moved,
 }
 
 /// One call that goes out.
@@ -71,6 +83,7 @@ impl LinkCore {
             last_fault: before.and_then(|status| status.last_fault.clone()),
             restarts: before.map_or(0, |status| status.restarts + 1),
             refused: 0,
+            renewal_failures: 0,
         }
     }
 
@@ -134,7 +147,7 @@ impl LinkCore {
             _ => {}
         }
         if wall >= self.link.credentials.not_after {
-            return refuse(FaultKind::CertificateExpired);
+            return Err(certificate_ended());
         }
         Ok(())
     }
@@ -208,18 +221,82 @@ impl LinkCore {
         Some(told)
     }
 
-    /// Takes the link as the store has it now. True when the way to the peer changed: what was learned on the old one is void.
-    pub(super) fn update(&mut self, mut link: Link, now: Instant) -> bool {
-        let moved = is_other_way(&self.link, &link);
-        if moved {
+    /// Takes the link as the store has it now.
+    pub(super) fn update(&mut self, mut link: Link, now: Instant) -> Update {
+        if is_other_way(&self.link, &link) {
             self.admission = Admission::new(self.limits.admission, now);
             self.suspended_until = None;
             self.unrecorded = None;
-        } else if let Some(state) = self.unrecorded {
+            self.renewal_failures = 0;
+            self.link = link;
+            return Update::Moved;
+        }
+        if let Some(state) = self.unrecorded {
             link.state = state;
         }
+        // Read before a renewal that this replica has made since.
+        if link.credentials.key_version < self.link.credentials.key_version {
+            link.credentials = self.link.credentials.clone();
+        }
+        let renewed = is_other_certificate(&self.link.credentials, &link.credentials);
         self.link = link;
-        moved
+        if !renewed {
+            return Update::Same;
+        }
+        self.renewal_failures = 0;
+        // Should the old certificate have been what failed, the new one need not wait.
+        self.admission.probe_at_once(now);
+        Update::Renewed
+    }
+
+    /// Whether a renewal makes sense. One that was `asked` for may find out what the peer says now.
+    pub(super) fn can_renew(&self, asked: bool, wall: OffsetDateTime) -> Result<(), Fault> {
+        if self.draining {
+            return Err(Fault::new(FaultKind::Unavailable, Stage::Admission));
+        }
+        if wall >= self.link.credentials.not_after {
+            return Err(certificate_ended());
+        }
+        let refuse = |kind| Err(Fault::new(kind, Stage::Admission));
+        match self.link.state {
+            LinkState::Pending => refuse(FaultKind::GrantPending),
+            LinkState::Suspended if !asked => refuse(FaultKind::GrantSuspended),
+            LinkState::Revoked if !asked => refuse(FaultKind::GrantRevoked),
+            LinkState::Expired if !asked => refuse(FaultKind::GrantExpired),
+            _ => Ok(()),
+        }
+    }
+
+    /// The store has these credentials now, and with them no degraded link.
+    pub(super) fn renewed(&mut self, credentials: LinkCredentials, now: Instant) -> Update {
+        let state = if self.link.state == LinkState::Degraded { LinkState::Active } else { self.link.state };
+        self.recorded(LinkState::Degraded);
+        self.update(Link { credentials, state, ..self.link.clone() }, now)
+    }
+
+    /// A renewal failed. Returns the state to be recorded, if it is another one.
+    pub(super) fn renewal_failed(
+        &mut self,
+        fault: &Fault,
+        failures: u32,
+        alarming: bool,
+        wall: OffsetDateTime,
+    ) -> Option<LinkState> {
+        self.renewal_failures = failures;
+        self.note_fault(fault.clone(), wall);
+        let state = match fault.kind {
+            FaultKind::GrantRevoked => LinkState::Revoked,
+            FaultKind::GrantExpired => LinkState::Expired,
+            FaultKind::GrantSuspended => LinkState::Suspended,
+            _ if alarming && self.link.state == LinkState::Active => LinkState::Degraded,
+            _ => return None,
+        };
+        if state == self.link.state {
+            return None;
+        }
+        self.link.state = state;
+        self.unrecorded = Some(state);
+        Some(state)
     }
 
     /// An admin, or the peer itself, gives reason to look now.
@@ -254,6 +331,7 @@ impl LinkCore {
             certificate_not_after: self.link.credentials.not_after,
             restarts: self.restarts,
             refused: self.refused,
+            renewal_failures: self.renewal_failures,
         };
         Published { status, retry_at: self.admission.retry_at() }
     }
@@ -285,15 +363,25 @@ fn outcome_of(result: &Result<PeerAnswer, Fault>, patient: bool) -> Outcome {
     }
 }
 
+/// Nothing is dialled any more; the owner would refuse the handshake without saying why.
+fn certificate_ended() -> Fault {
+    Fault::new(FaultKind::CertificateExpired, Stage::Admission)
+        .with_message("the link's certificate has ended; enrol again with a new invite of the other site")
+}
+
 /// Whether two versions of a link differ in where or as whom they connect.
 fn is_other_way(old: &Link, new: &Link) -> bool {
     old.peer != new.peer
         || old.grant != new.grant
         || old.federation_url != new.federation_url
         || old.allow_private != new.allow_private
-        || old.credentials.serial != new.credentials.serial
-        || old.credentials.certificate_chain != new.credentials.certificate_chain
-        || old.credentials.sealed_key != new.credentials.sealed_key
-        || old.credentials.key_version != new.credentials.key_version
         || old.credentials.pinned_root != new.credentials.pinned_root
+}
+
+/// Whether they differ in the certificate alone.
+fn is_other_certificate(old: &LinkCredentials, new: &LinkCredentials) -> bool {
+    old.serial != new.serial
+        || old.certificate_chain != new.certificate_chain
+        || old.sealed_key != new.sealed_key
+        || old.key_version != new.key_version
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::actor::PeerLink;
-use super::messages::{Ask, Drain, LinkDied, ProbeNow, RefreshCapabilities, Stop, UpdateLink};
+use super::messages::{Ask, Drain, LinkDied, ProbeNow, RefreshCapabilities, RenewNow, Stop, UpdateLink};
 use super::status::{Board, LinkHealth, LinkStatus, PeerLinkLimits};
 use crate::domain::answer::Capabilities;
 use crate::domain::fault::{Fault, FaultKind, Stage};
@@ -136,6 +136,14 @@ impl PeerLinkHandle {
 
     pub(crate) async fn probe_now(&self) {
         self.tell(ProbeNow).await;
+    }
+
+    /// Renews the certificate now. `Ok` when the new one is in use.
+    pub(crate) async fn renew(&self) -> Result<(), Fault> {
+        self.actor.send(RenewNow).await.unwrap_or_else(|_| {
+            self.report_death();
+            Err(Fault::new(FaultKind::Internal, Stage::Admission))
+        })
     }
 
     pub(crate) async fn drain(&self) {

@@ -29,6 +29,11 @@ pub(crate) struct RefreshCapabilities;
 #[rtype(result = "()")]
 pub(crate) struct ProbeNow;
 
+/// Renew the certificate now, due or not; answers when that has ended.
+#[derive(Message)]
+#[rtype(result = "Result<(), Fault>")]
+pub(crate) struct RenewNow;
+
 /// Refuse new asks and answer when the last one under way has ended.
 #[derive(Message)]
 #[rtype(result = "()")]

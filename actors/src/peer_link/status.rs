@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::admission::AdmissionLimits;
+use super::renewal::RenewalLimits;
 use crate::domain::answer::{BreakerState, Capabilities};
 use crate::domain::fault::Fault;
 use crate::domain::identity::{LinkId, SiteName, TeamId, UserId};
@@ -27,6 +28,7 @@ pub struct PeerLinkLimits {
     pub capabilities_recheck: Duration,
     /// While the peer says "suspended", one call in this time finds out whether it still does.
     pub suspended_probe: Duration,
+    pub renewal: RenewalLimits,
     /// Longest cursor that is taken from a peer, in bytes: it comes back inside ours.
     pub cursor_bytes: usize,
 }
@@ -40,6 +42,7 @@ impl Default for PeerLinkLimits {
             capabilities_retry: Duration::from_secs(5),
             capabilities_recheck: Duration::from_secs(1),
             suspended_probe: Duration::from_secs(15),
+            renewal: RenewalLimits::default(),
             cursor_bytes: 1024,
         }
     }
@@ -70,6 +73,8 @@ pub struct LinkStatus {
     pub restarts: u32,
     /// Asks refused without a call since the last start.
     pub refused: u64,
+    /// Failed renewals of the certificate that the link has now.
+    pub renewal_failures: u32,
 }
 
 /// The part of a status that every question reads: no allocation.

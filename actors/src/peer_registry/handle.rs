@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::actor::{Drain, LinkChanged, PeerRegistry, Reload};
 use super::directory::Directory;
+use crate::domain::fault::Fault;
 use crate::domain::identity::{LinkId, SiteName, TeamId, UserId};
 use crate::peer_link::{self, LinkParts, LinkStatus, PeerLinkHandle, PeerLinkLimits};
 use crate::ports::clock::Clock;
@@ -133,6 +134,12 @@ impl PeerRegistryHandle {
                 true
             }
         }
+    }
+
+    /// Renews the link's certificate now, due or not; `None` when there is no such link.
+    pub async fn renew(&self, link: LinkId) -> Option<Result<(), Fault>> {
+        let handle = self.shared.directory.load().get(link).map(|view| view.handle.clone())?;
+        Some(handle.renew().await)
     }
 
     /// Refuses new asks on every link and waits, at most as long as the limit says, until those under way ended.

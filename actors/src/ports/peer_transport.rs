@@ -9,7 +9,7 @@ use crate::domain::answer::{Capabilities, Page};
 use crate::domain::catalog::ResourceName;
 use crate::domain::fault::Fault;
 use crate::domain::identity::RequestId;
-use crate::domain::link::Link;
+use crate::domain::link::{Link, LinkCredentials};
 use crate::domain::query::RowId;
 
 /// One peer over one client certificate. The adapter enforces every cap on the answer (bytes, rows, depth, time between
@@ -22,6 +22,10 @@ pub trait PeerTransport: Send + Sync + 'static {
 /// Makes the transport of a link. Dialling itself is lazy: an error here means that the link's material is unusable.
 pub trait PeerDialer: Send + Sync + 'static {
     fn transport(&self, link: &Link) -> Result<Arc<dyn PeerTransport>, Fault>;
+
+    /// Asks the peer, with the link's certificate and before `deadline`, for the next one, for a new key. What comes back was
+    /// checked, its key is sealed, and nothing of it is stored yet.
+    fn renew(&self, link: &Link, deadline: Instant) -> PortFuture<Result<LinkCredentials, Fault>>;
 }
 
 #[derive(Debug, Clone)]

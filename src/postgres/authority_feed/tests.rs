@@ -2,10 +2,12 @@ use std::sync::Arc;
 
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::grant::{GrantChange, GrantStatus};
-use mosaic_actors::domain::link::Link;
+use mosaic_actors::domain::link::{Link, LinkCredentials};
 use mosaic_actors::grant_cache;
 use mosaic_actors::peer_registry::{self, PeerRegistryLimits};
+use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::peer_transport::{PeerDialer, PeerTransport};
+use tokio::time::Instant;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -20,6 +22,10 @@ struct NobodyToDial;
 impl PeerDialer for NobodyToDial {
     fn transport(&self, _: &Link) -> Result<Arc<dyn PeerTransport>, Fault> {
         Err(Fault::new(FaultKind::Internal, Stage::Connect))
+    }
+
+    fn renew(&self, _: &Link, _: Instant) -> PortFuture<Result<LinkCredentials, Fault>> {
+        Box::pin(async { Err(Fault::new(FaultKind::Unreachable, Stage::Connect)) })
     }
 }
 

@@ -88,3 +88,63 @@ async fn the_links_of_a_disabled_user_do_not_start_and_those_of_a_deleted_one_ar
     site.people.delete_user(site.ada.id, &by()).await.unwrap();
     assert!(links.get(new.link.id).await.unwrap().is_none());
 }
+
+fn next(link: &Link) -> LinkCredentials {
+    LinkCredentials {
+        serial: Serial::from_bytes(&[8]).unwrap(),
+        not_after: datetime!(2026-01-03 0:00 UTC),
+        certificate_chain: vec![vec![9]],
+        sealed_key: vec![6],
+        key_version: 2,
+        ..link.credentials.clone()
+    }
+}
+
+#[actix_rt::test]
+async fn a_renewal_is_stored_by_one_replica_and_found_by_the_others() {
+    let site = Site::new().await;
+    let (here, there) = (Links::new(site.database.pool()), Links::new(site.database.pool()));
+    let new = new_link(site.ada.id, vec![]);
+    let (id, old) = (new.link.id, new.link.credentials.serial.clone());
+    here.insert(&new).await.unwrap();
+    here.record_state(id, LinkState::Degraded).await.unwrap();
+
+    let (began, begins) = tokio::sync::oneshot::channel();
+    let (go_on, goes_on) = tokio::sync::oneshot::channel::<()>();
+    let credentials = next(&new.link);
+    let renewing = actix_rt::spawn(here.renew(
+        id,
+        old.clone(),
+        Box::pin(async move {
+            began.send(()).unwrap();
+            goes_on.await.unwrap();
+            Ok(credentials)
+        }),
+    ));
+    begins.await.unwrap();
+    let not_asked = || Box::pin(async { panic!("the other replica asks nothing") });
+    assert!(matches!(there.renew(id, old.clone(), not_asked()).await, Ok(Renewed::UnderWay)));
+    go_on.send(()).unwrap();
+    assert!(matches!(renewing.await.unwrap(), Ok(Renewed::Here(_))));
+
+    let Ok(Renewed::Elsewhere(found)) = there.renew(id, old.clone(), not_asked()).await else { panic!() };
+    let credentials = &found.credentials;
+    assert_eq!((credentials.serial.as_bytes(), credentials.key_version), ([8].as_slice(), 2));
+    assert_eq!((credentials.sealed_key.as_slice(), found.state), ([6].as_slice(), LinkState::Active));
+    assert_eq!(credentials.not_after, datetime!(2026-01-03 0:00 UTC));
+}
+
+#[actix_rt::test]
+async fn a_renewal_that_fails_leaves_the_link_as_it_was_and_one_of_a_removed_link_is_not_asked_for() {
+    let site = Site::new().await;
+    let links = Links::new(site.database.pool());
+    let new = new_link(site.ada.id, vec![]);
+    let (id, old) = (new.link.id, new.link.credentials.serial.clone());
+    links.insert(&new).await.unwrap();
+    let failing = Box::pin(async { Err(Fault::new(FaultKind::Unreachable, Stage::Connect)) });
+    assert_eq!(links.renew(id, old.clone(), failing).await.unwrap_err().kind, FaultKind::Unreachable);
+    assert_eq!(parts(&links.load(id).await.unwrap().unwrap()), parts(&new.link));
+    links.delete(id).await.unwrap();
+    let not_asked = Box::pin(async { panic!("nothing is asked") });
+    assert_eq!(links.renew(id, old, not_asked).await.unwrap_err().kind, FaultKind::NotFound);
+}
