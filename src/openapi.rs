@@ -61,6 +61,7 @@ use crate::{admin_api, enrollment_api, federation_api, health, session_api};
         admin_api::links::create,
         admin_api::link::get,
         admin_api::link::remove,
+        admin_api::link_renew::renew,
         admin_api::link_reset_breaker::reset,
         admin_api::audit::list,
         admin_api::status::get,

@@ -11,6 +11,7 @@ use crate::wire::admin_v1::LinkV1;
 mod add;
 mod list;
 mod remove;
+mod renew;
 mod show;
 
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,8 @@ pub(crate) enum PeerCommand {
     List(list::List),
     /// Show one link
     Show(show::Show),
+    /// Renew a link's certificate now; by itself it is renewed at two thirds of its life
+    Renew(renew::Renew),
     /// Forget a link, its key and its certificate
     Remove(remove::Remove),
 }
@@ -31,6 +34,7 @@ impl PeerCommand {
             Self::Add(command) => command.run(context).await,
             Self::List(command) => command.run(context).await,
             Self::Show(command) => command.run(context).await,
+            Self::Renew(command) => command.run(context).await,
             Self::Remove(command) => command.run(context).await,
         }
     }
