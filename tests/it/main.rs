@@ -17,6 +17,7 @@ mod main_job;
 mod paging;
 mod readme;
 mod refusals;
+mod renewal;
 mod sessions;
 mod streaming;
 mod trust_certificates;
