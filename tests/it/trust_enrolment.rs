@@ -25,7 +25,8 @@ use crate::harness::node::Node;
 use crate::harness::sites::{self, items};
 
 /// For tests that fail more often than an honest asker does, fifty at once on a machine that may be busy.
-const MANY_FAILURES: &str = "[limits]\nenroll_failures_per_minute = 1000\npool_wait_ms = 30000\n";
+const MANY_FAILURES: &str =
+    "[limits]\nenroll_failures_per_minute = 1000\npool_wait_ms = 30000\ndatabase_connect_ms = 30000\n";
 
 struct Owner {
     node: Node,
@@ -81,7 +82,8 @@ async fn fifty_redemptions_at_once_on_two_replicas_give_one_certificate() {
         assert!(answer.status == 200 || answer.json.get("certificate").is_none(), "{}", answer.text());
     }
     assert_eq!(statuses.get(&200), Some(&1), "{statuses:?}");
-    assert!(statuses.keys().all(|status| [200, 409, 410].contains(status)), "{statuses:?}");
+    // 503: a machine too busy for fifty at once; nothing was given then either.
+    assert!(statuses.keys().all(|status| [200, 409, 410, 503].contains(status)), "{statuses:?}");
     let refused = statuses.get(&409).unwrap_or(&0) + statuses.get(&410).unwrap_or(&0);
     let grant = owner.grant().await;
     assert_eq!((grant["status"].as_str(), certificates(&grant)), (Some("active"), 1), "{grant}");
