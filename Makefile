@@ -1,7 +1,7 @@
 # Two commands are all that a new machine needs: `make demo` (the main job) and `make test` (everything that CI runs).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fmt docs clean
+.PHONY: help setup build demo test lint fuzz fmt docs clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ lint: setup ## Format check, lints and boundaries only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/check-boundaries
+
+fuzz: setup ## Every fuzz target for a minute (stable Rust)
+	scripts/fuzz 60
 
 fmt: ## Format the code
 	cargo fmt --all
