@@ -105,10 +105,17 @@ impl People {
     pub async fn create_user(&self, name: &str, display_name: &str) -> Result<UserRecord, Fault> {
         let client = self.pool.get().await.or_fault("create a user")?;
         let id = UserId::new();
-        client
+        let created = client
             .execute("INSERT INTO users (id, name, display_name) VALUES ($1, $2, $3)", &[&id.0, &name, &display_name])
-            .await
-            .map_err(|error| name_fault(error, "user", name))?;
+            .await;
+        if let Err(error) = created {
+            let fault = name_fault(error, "user", name);
+            return Err(if fault.kind == FaultKind::Conflict {
+                taken_by_whom(&**client, fault, name).await?
+            } else {
+                fault
+            });
+        }
         user_with(&**client, id).await
     }
 
@@ -308,6 +315,20 @@ async fn finish(client: &impl GenericClient, user: UserId, ended: bool, by: &Cha
 async fn user_with(client: &impl GenericClient, user: UserId) -> Result<UserRecord, Fault> {
     let row = client.query_one(&format!("{USER} WHERE u.id = $1"), &[&user.0]).await.or_fault("read a user")?;
     Ok(user_record(&row))
+}
+
+/// A deleted user is in no list, so the message says why his name is not free.
+async fn taken_by_whom(client: &impl GenericClient, fault: Fault, name: &str) -> Result<Fault, Fault> {
+    let deleted = client
+        .query_opt("SELECT FROM users WHERE name = $1 AND deleted_at IS NOT NULL", &[&name])
+        .await
+        .or_fault("create a user")?;
+    Ok(match deleted {
+        None => fault,
+        Some(_) => fault.with_message(format!(
+            "the user name '{name}' was a deleted user's, and stays his in the audit log; choose another one"
+        )),
+    })
 }
 
 fn name_fault(error: tokio_postgres::Error, what: &str, name: &str) -> Fault {

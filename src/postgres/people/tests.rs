@@ -60,7 +60,9 @@ async fn a_deleted_user_keeps_his_row_and_cannot_be_changed_or_named_again() {
     assert!(site.people.delete_user(site.ada.id, &by()).await.unwrap().is_none());
     let enable = UserUpdate { active: Some(true), ..UserUpdate::default() };
     assert!(site.people.update_user(site.ada.id, &enable, &by()).await.unwrap().is_none());
-    assert_eq!(site.people.create_user("ada", "").await.unwrap_err().kind, FaultKind::Conflict);
+    let taken = site.people.create_user("ada", "").await.unwrap_err();
+    assert_eq!(taken.kind, FaultKind::Conflict);
+    assert!(taken.message.unwrap().contains("deleted user"), "nobody sees the name in a list any more");
     assert_eq!(site.people.list_users(None, false, 10).await.unwrap(), []);
     assert_eq!(site.people.list_users(None, true, 10).await.unwrap().len(), 1);
 }
