@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::harness::api::Api;
 use crate::harness::node::Node;
 use crate::harness::sites::{self, Sites, titles};
-use crate::harness::wait::until;
+use crate::harness::wait::{PATIENCE, until};
 
 /// A session's request of which only the socket is left to wait for.
 async fn ask(node: &Node, session: &Api, body: &Value) -> TcpStream {
@@ -119,9 +119,15 @@ async fn a_client_that_only_waits_gets_its_answer() {
     let at_work = sites.work.database().connect().await;
     let hold_work = hold_tasks(&sites.work).await;
     let list = json!({ "verb": "list", "resource": "tasks", "deadline_ms": 10_000 });
-    let mut client = ask(&sites.home, &sites.ada_at_home, &list).await;
+    let client = ask(&sites.home, &sites.ada_at_home, &list).await;
     until_waiting(&sites.work, &at_work, 1).await;
     hold_work.batch_execute("ROLLBACK").await.expect("the lock is given back");
+    let answer = whole_answer(client).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("work 0"), "{answer}");
+}
+
+/// What a query is answered, to its end.
+async fn whole_answer(mut client: TcpStream) -> String {
     let mut answer = String::new();
     let reading = async {
         let mut piece = [0; 4096];
@@ -131,6 +137,33 @@ async fn a_client_that_only_waits_gets_its_answer() {
             answer.push_str(&String::from_utf8_lossy(&piece[..read]));
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), reading).await.expect("an answer");
+    tokio::time::timeout(PATIENCE, reading).await.expect("an answer");
+    answer
+}
+
+/// A stop, as a service manager or a rolling update does it: here while both the asking and the owning node have the question
+/// under way.
+#[tokio::test]
+async fn a_node_that_is_asked_to_stop_answers_what_it_has_begun_and_takes_nothing_new() {
+    let mut sites = filled().await;
+    let at_work = sites.work.database().connect().await;
+    let hold_work = hold_tasks(&sites.work).await;
+    let list = json!({ "verb": "list", "resource": "tasks", "deadline_ms": 60_000 });
+    let client = ask(&sites.home, &sites.ada_at_home, &list).await;
+    until_waiting(&sites.work, &at_work, 1).await;
+
+    sites.home.ask_to_stop();
+    sites.work.ask_to_stop();
+    let address = sites.home.address("api");
+    until("no new connection is answered", || async {
+        let mut late = TcpStream::connect(&address).await.ok()?;
+        late.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.ok()?;
+        let silence = tokio::time::timeout(Duration::from_millis(300), late.read(&mut [0; 64])).await;
+        (!matches!(silence, Ok(Ok(1..)))).then_some(())
+    })
+    .await;
+    hold_work.batch_execute("ROLLBACK").await.expect("the lock is given back");
+    let answer = whole_answer(client).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("work 0"), "{answer}");
+    assert!(sites.home.exit().success() && sites.work.exit().success());
 }

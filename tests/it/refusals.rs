@@ -250,6 +250,7 @@ async fn a_node_that_cannot_write_its_audit_gives_no_rows() {
     let refused = asker.post("list/tasks", json!({})).await;
     assert!(!refused.text().contains("task 0"));
     assert_eq!(refused.error(503).0, "unavailable");
+    assert_eq!(asker.get("list/tasks").await.error(503).0, "unavailable", "a refusal has its event too, or is none");
 
     database.batch_execute("ALTER TABLE elsewhere RENAME TO federation_audit_log").await.expect("the log is back");
     assert_eq!(items(&asker.post("list/tasks", json!({})).await.expect(200)).len(), 10);

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::harness::node::{Node, id};
 use crate::harness::sites::{self, items, titles};
+use crate::harness::wait::until;
+use crate::harness::wire::Wire;
 
 #[tokio::test]
 async fn paging_through_both_sites_gives_every_row_once_and_in_order() {
@@ -169,6 +171,36 @@ async fn a_session_writes_its_own_rows_and_nobody_elses() {
     assert!(ada.delete(&path).await.status.is_success());
     let left = ada.query(json!({ "verb": "list", "resource": "tasks" })).await.expect(200);
     assert_eq!(items(&left).len(), 0, "a refused import leaves nothing");
+}
+
+#[tokio::test]
+async fn as_many_imports_as_may_run_and_the_next_is_told_to_come_back() {
+    let node = Node::start_with("home", "[limits]\nimports_in_flight = 1\n").await;
+    node.user("ada").await;
+    let ada = node.session("ada").await;
+    let mut slow = Wire::plain(&node.address("api")).await;
+    let head = format!(
+        "POST /api/v1/data/tasks:import HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nexpect: 100-continue\r\n\
+         content-type: application/x-ndjson\r\ncontent-length: 16\r\n\r\n",
+        ada.token()
+    );
+    slow.send(&head).await.expect("the head is sent");
+    let refused = until("the slow import has begun", || async {
+        let answer = ada.post_text("/api/v1/data/tasks:import", "{\"title\":\"quick\"}\n").await;
+        (answer.status == 429).then_some(answer)
+    })
+    .await;
+    assert!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
+    assert_eq!(refused.error(429).0, "rate_limited");
+
+    slow.send("{\"title\":\"slow\"}").await.expect("its line is sent");
+    until("the place is free again", || async {
+        let answer = ada.post_text("/api/v1/data/tasks:import", "{\"title\":\"later\"}\n").await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    let rows = ada.query(json!({ "verb": "list", "resource": "tasks" })).await.expect(200);
+    assert!(titles(&rows).contains(&"slow".to_owned()), "{rows}");
 }
 
 #[tokio::test]

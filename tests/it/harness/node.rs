@@ -165,9 +165,18 @@ impl Node {
 
     /// Asks the process to stop, and waits for its exit.
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
-        let mut process = self.process.take().expect("a running node");
-        signal(&process, "TERM");
-        process.wait().expect("the node is gone")
+        self.ask_to_stop();
+        self.exit()
+    }
+
+    /// Asks the process to stop, and does not wait for it.
+    pub(crate) fn ask_to_stop(&self) {
+        signal(self.process.as_ref().expect("a running node"), "TERM");
+    }
+
+    /// Waits for the exit of a process that was asked to stop.
+    pub(crate) fn exit(&mut self) -> std::process::ExitStatus {
+        self.process.take().expect("a running node").wait().expect("the node is gone")
     }
 
     /// Freezes the process: it accepts nothing and answers nothing, but its sockets stay.
