@@ -7,15 +7,22 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::{constant_time, digest, hkdf, hmac, rand};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce};
+use aws_lc_rs::{digest, hkdf, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 mod file;
+mod key_id;
+mod mac;
+mod ring;
 #[cfg(test)]
 mod tests;
+
+pub use key_id::KeyId;
+pub use mac::{MacKey, MacVerdict};
+use ring::{MasterKey, Shared};
 
 /// Bytes of the master secret, of every derived key and of a token's random part.
 pub const SECRET_BYTES: usize = 32;
@@ -28,8 +35,7 @@ const HKDF_SALT: &[u8] = b"mosaic-federation";
 
 /// First byte of a sealed blob.
 const BLOB_VERSION: u8 = 1;
-const KEY_ID_BYTES: usize = 8;
-const BLOB_HEADER_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_LEN;
+const BLOB_HEADER_BYTES: usize = 1 + KeyId::BYTES + NONCE_LEN;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -49,16 +55,19 @@ pub enum SecretError {
     Random,
 }
 
-/// The secret that everything sealed depends on: one line of base64 per secret. The first one seals and authenticates;
-/// the others only open what was sealed before a rotation.
+/// The secrets that everything sealed depends on: one line of base64 per secret, the newest first. One of them seals and
+/// authenticates; the others only open what was sealed, and recognise what was authenticated, before a rotation.
+///
+/// Sealers and MAC keys that were taken from it follow when it adopts a secret or changes to another one: a node that runs
+/// need not be restarted (ADR 18). A secret that was known once is not forgotten before the process ends.
 pub struct MasterSecret {
-    keys: Vec<Zeroizing<[u8; SECRET_BYTES]>>,
+    shared: Arc<Shared>,
 }
 
 impl MasterSecret {
     /// A new random secret.
     pub fn generate() -> Result<Self, SecretError> {
-        Ok(Self { keys: vec![random_bytes()?] })
+        Ok(Self::of(vec![random_bytes()?]))
     }
 
     /// Reads a file that nobody but its owner may read.
@@ -69,12 +78,12 @@ impl MasterSecret {
     /// Writes a file (mode 0600) that must not exist yet, and makes sure that it is on disk before it returns: a key sealed
     /// with a secret that a crash took away is lost.
     pub fn write_new(&self, path: &Path) -> Result<(), SecretError> {
-        let mut text = Zeroizing::new(String::new());
-        for key in &self.keys {
-            STANDARD.encode_string(key.as_slice(), &mut text);
-            text.push('\n');
-        }
-        file::write_private(path, text.as_bytes())
+        file::write_private(path, self.text().as_bytes())
+    }
+
+    /// Puts the file in the place of the one that is there, whole or not at all.
+    pub fn replace(&self, path: &Path) -> Result<(), SecretError> {
+        file::replace_private(path, self.text().as_bytes())
     }
 
     /// Parses the content of the file; empty lines and lines starting with `#` are skipped.
@@ -91,23 +100,80 @@ impl MasterSecret {
         }
         match keys.len() {
             0 => Err(SecretError::Empty),
-            1..=MASTER_SECRETS_LIMIT => Ok(Self { keys }),
+            1..=MASTER_SECRETS_LIMIT => Ok(Self::of(keys)),
             _ => Err(SecretError::TooMany),
         }
+    }
+
+    fn of(secrets: Vec<Zeroizing<[u8; SECRET_BYTES]>>) -> Self {
+        Self { shared: Arc::new(Shared::new(secrets.into_iter().map(MasterKey::new).collect())) }
+    }
+
+    fn text(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::new());
+        for key in &self.shared.ring().keys {
+            STANDARD.encode_string(key.secret.as_slice(), &mut text);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Every secret's id, the newest first.
+    #[must_use]
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.shared.ring().keys.iter().map(|key| key.id).collect()
+    }
+
+    /// The one that seals: the newest, until [`Self::seal_with`] says otherwise.
+    #[must_use]
+    pub fn sealing(&self) -> KeyId {
+        self.shared.ring().current().id
+    }
+
+    /// Seals and authenticates with this one from now on; `false`, and nothing changes, when it is not known.
+    pub fn seal_with(&self, id: KeyId) -> bool {
+        self.shared.seal_with(id)
+    }
+
+    /// Learns the secrets of `other` that are new; what seals stays the same.
+    pub fn adopt(&self, other: &Self) {
+        self.shared.adopt(&other.shared.ring().keys);
+    }
+
+    /// The same with a new random secret before the others, which seal as before.
+    pub fn with_a_new_one(&self) -> Result<Self, SecretError> {
+        self.listing(
+            std::iter::once(random_bytes()?).chain(self.shared.ring().keys.iter().map(|key| key.secret.clone())),
+        )
+    }
+
+    /// The same with this secret alone; `None` when it is not known.
+    #[must_use]
+    pub fn only(&self, id: KeyId) -> Option<Self> {
+        let ring = self.shared.ring();
+        ring.keys.iter().find(|key| key.id == id).map(|key| Self::of(vec![key.secret.clone()]))
+    }
+
+    fn listing(&self, secrets: impl Iterator<Item = Zeroizing<[u8; SECRET_BYTES]>>) -> Result<Self, SecretError> {
+        let secrets: Vec<_> = secrets.collect();
+        if secrets.len() > MASTER_SECRETS_LIMIT {
+            return Err(SecretError::TooMany);
+        }
+        let listed = Self::of(secrets);
+        listed.seal_with(self.sealing());
+        Ok(listed)
     }
 
     /// What seals private keys for the database.
     #[must_use]
     pub fn sealer(&self) -> Sealer {
-        let keys = self.keys.iter().map(|key| SealingKey::derive(key)).collect();
-        Sealer { keys: Arc::new(keys) }
+        Sealer { shared: Arc::clone(&self.shared) }
     }
 
     /// A key for authenticating what leaves the node and comes back: cursors, query hashes. One per label.
     #[must_use]
     pub fn mac_key(&self, label: &'static str) -> MacKey {
-        let key = derive(&self.keys[0], &[b"mac v1", label.as_bytes()]);
-        MacKey { key: hmac::Key::new(hmac::HMAC_SHA256, key.as_slice()) }
+        self.shared.mac_key(label)
     }
 }
 
@@ -154,25 +220,7 @@ pub enum SealError {
 /// messages per key (NIST SP 800-38D 8.3), and the key is separate for each table.
 #[derive(Clone)]
 pub struct Sealer {
-    keys: Arc<Vec<SealingKey>>,
-}
-
-struct SealingKey {
-    id: [u8; KEY_ID_BYTES],
-    root: Zeroizing<[u8; SECRET_BYTES]>,
-}
-
-impl SealingKey {
-    fn derive(secret: &[u8; SECRET_BYTES]) -> Self {
-        let mut id = [0; KEY_ID_BYTES];
-        id.copy_from_slice(&derive(secret, &[b"key id v1"])[..KEY_ID_BYTES]);
-        Self { id, root: derive(secret, &[b"seal v1"]) }
-    }
-
-    fn cipher(&self, table: &str) -> LessSafeKey {
-        let key = derive(&self.root, &[b"seal table v1", table.as_bytes()]);
-        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_slice()).expect("invariant: the key has 32 bytes"))
-    }
+    shared: Arc<Shared>,
 }
 
 impl Sealer {
@@ -182,7 +230,8 @@ impl Sealer {
     /// When the system gives no random bytes: nothing that needs a nonce may go on then.
     #[must_use]
     pub fn seal(&self, context: &SealContext<'_>, plain: &[u8]) -> Vec<u8> {
-        let key = &self.keys[0];
+        let ring = self.shared.ring();
+        let key = ring.current();
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).expect("invariant: the system gives random bytes");
         let mut sealed = Zeroizing::new(plain.to_vec());
@@ -196,7 +245,7 @@ impl Sealer {
             .expect("invariant: a private key is far below the cipher's limit of 64 GiB");
         let mut blob = Vec::with_capacity(BLOB_HEADER_BYTES + sealed.len() + AES_256_GCM.tag_len());
         blob.push(BLOB_VERSION);
-        blob.extend_from_slice(&key.id);
+        blob.extend_from_slice(key.id.as_bytes());
         blob.extend_from_slice(&nonce);
         blob.extend_from_slice(&sealed);
         blob.extend_from_slice(tag.as_ref());
@@ -209,9 +258,10 @@ impl Sealer {
             return Err(SealError::Shape);
         }
         let (header, body) = blob.split_at(BLOB_HEADER_BYTES);
-        let id = &header[1..=KEY_ID_BYTES];
-        let key = self.keys.iter().find(|key| key.id == id).ok_or(SealError::UnknownKey)?;
-        let nonce = Nonce::try_assume_unique_for_key(&header[1 + KEY_ID_BYTES..]).map_err(|_| SealError::Shape)?;
+        let id = Self::key_id(blob).ok_or(SealError::Shape)?;
+        let ring = self.shared.ring();
+        let key = ring.get(id).ok_or(SealError::UnknownKey)?;
+        let nonce = Nonce::try_assume_unique_for_key(&header[1 + KeyId::BYTES..]).map_err(|_| SealError::Shape)?;
         let mut opened = Zeroizing::new(body.to_vec());
         let length = key
             .cipher(context.table)
@@ -221,48 +271,26 @@ impl Sealer {
         opened.truncate(length);
         Ok(opened)
     }
+
+    /// Which secret a blob was sealed with, as its header says; `None` when it is no blob of ours.
+    #[must_use]
+    pub fn key_id(blob: &[u8]) -> Option<KeyId> {
+        let (version, rest) = blob.split_first()?;
+        (*version == BLOB_VERSION).then(|| rest.get(..KeyId::BYTES).and_then(KeyId::from_bytes)).flatten()
+    }
+
+    /// The same content under the secret that seals now; `None` when it is under that one already. Either way the blob was
+    /// opened in its place: one that was moved, altered or is under no known secret is an error.
+    pub fn reseal(&self, context: &SealContext<'_>, blob: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        let plain = self.open(context, blob)?;
+        let current = Self::key_id(blob) == Some(self.shared.ring().current().id);
+        Ok((!current).then(|| self.seal(context, &plain)))
+    }
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Sealer")
-    }
-}
-
-/// Authenticates lists of byte strings with HMAC-SHA256.
-#[derive(Clone)]
-pub struct MacKey {
-    key: hmac::Key,
-}
-
-impl MacKey {
-    /// Fewest bytes that a truncated tag may have (RFC 2104 section 5: at least half).
-    pub const SHORTEST_TAG: usize = 16;
-
-    /// The tag over `parts`. Each part is prefixed with its length, so that moving a byte from one to the next changes it.
-    #[must_use]
-    pub fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&(parts.len() as u64).to_be_bytes());
-        for part in parts {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        context.sign().as_ref().try_into().expect("invariant: an HMAC-SHA256 tag has 32 bytes")
-    }
-
-    /// Whether `tag`, whole or cut to at least 16 bytes, belongs to `parts`. Takes the same time wherever they differ.
-    #[must_use]
-    pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> bool {
-        let expected = self.tag(parts);
-        (Self::SHORTEST_TAG..=expected.len()).contains(&tag.len())
-            && constant_time::verify_slices_are_equal(&expected[..tag.len()], tag).is_ok()
-    }
-}
-
-impl fmt::Debug for MacKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MacKey")
     }
 }
 

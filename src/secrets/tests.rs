@@ -125,3 +125,82 @@ fn debug_shows_no_secret() {
     let secret = secret();
     assert_eq!(format!("{secret:?} {:?} {:?}", secret.sealer(), secret.mac_key("x")), "MasterSecret Sealer MacKey");
 }
+
+fn ring(lines: &[u8]) -> MasterSecret {
+    let text: Vec<String> = lines.iter().map(|byte| STANDARD.encode([*byte; 32])).collect();
+    MasterSecret::parse(&text.join("\n")).unwrap()
+}
+
+#[test]
+fn what_was_derived_follows_a_secret_that_is_adopted_and_then_seals() {
+    let running = ring(&[1]);
+    let (sealer, mac) = (running.sealer(), running.mac_key("cursor"));
+    let (blob, tag) = (sealer.seal(&PLACE, b"key"), mac.tag(&[b"a"]));
+    let [new, old] = ring(&[2, 1]).ids()[..] else { panic!("two ids") };
+    assert_eq!((running.sealing(), running.seal_with(new)), (old, false), "it is not known yet");
+
+    running.adopt(&ring(&[2, 1]));
+    assert_eq!((running.ids(), running.sealing()), (vec![new, old], old), "known is not in use");
+    assert_eq!(sealer.open(&PLACE, &ring(&[2]).sealer().seal(&PLACE, b"x")).unwrap().as_slice(), b"x");
+    assert!(mac.verify(&[b"a"], &ring(&[2]).mac_key("cursor").tag(&[b"a"])), "another replica is ahead");
+    assert_eq!(mac.sign(&[b"a"]), (old, tag));
+
+    assert!(running.seal_with(new));
+    let resealed = sealer.reseal(&PLACE, &blob).unwrap().unwrap();
+    assert_eq!((Sealer::key_id(&blob), Sealer::key_id(&resealed)), (Some(old), Some(new)));
+    assert_eq!(sealer.reseal(&PLACE, &resealed), Ok(None));
+    assert_eq!(ring(&[2]).sealer().open(&PLACE, &resealed).unwrap().as_slice(), b"key");
+    assert_eq!(sealer.open(&PLACE, &blob).unwrap().as_slice(), b"key");
+    assert!(mac.verify(&[b"a"], &tag), "what was handed out before holds while the old secret is known");
+    assert_ne!(mac.tag(&[b"a"]), tag);
+    assert!(!ring(&[2]).mac_key("cursor").verify(&[b"a"], &tag), "and ends with it");
+}
+
+#[test]
+fn a_tag_that_is_kept_names_its_secret() {
+    let secret = ring(&[2, 1]);
+    let [new, old] = secret.ids()[..] else { panic!("two ids") };
+    let mac = secret.mac_key("checkpoint");
+    let (id, tag) = mac.sign(&[b"root"]);
+    assert_eq!((id, mac.check(new, &[b"root"], &tag)), (new, MacVerdict::Genuine));
+    assert_eq!(mac.check(new, &[b"roof"], &tag), MacVerdict::Forged);
+    assert_eq!(mac.check(old, &[b"root"], &tag), MacVerdict::Forged, "made with another secret than it says");
+    assert_eq!(ring(&[3]).mac_key("checkpoint").check(new, &[b"root"], &tag), MacVerdict::UnknownKey);
+}
+
+#[test]
+fn a_moved_or_altered_blob_is_not_made_good_by_sealing_it_anew() {
+    let secret = ring(&[2, 1]);
+    let blob = ring(&[1]).sealer().seal(&PLACE, b"key");
+    let elsewhere = SealContext { row: "8", ..PLACE };
+    assert_eq!(secret.sealer().reseal(&elsewhere, &blob), Err(SealError::Altered));
+    assert_eq!(secret.sealer().reseal(&SealContext { key_version: 2, ..PLACE }, &blob), Err(SealError::Altered));
+    let current = secret.sealer().seal(&PLACE, b"key");
+    assert_eq!(secret.sealer().reseal(&elsewhere, &current), Err(SealError::Altered), "also when it is current");
+    assert_eq!(ring(&[3]).sealer().reseal(&PLACE, &blob), Err(SealError::UnknownKey));
+    let mut version = blob.clone();
+    version[0] = 2;
+    assert_eq!(secret.sealer().reseal(&PLACE, &version), Err(SealError::Shape));
+}
+
+#[test]
+fn replacing_the_file_keeps_its_mode_and_removes_what_a_crash_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("master.secret");
+    let first = secret();
+    first.write_new(&path).unwrap();
+    std::fs::write(directory.path().join("master.secret.new"), "half").unwrap();
+    let two = first.with_a_new_one().unwrap();
+    two.replace(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let read = MasterSecret::load(&path).unwrap();
+    assert_eq!(
+        (read.ids(), two.sealing()),
+        (two.ids(), first.sealing()),
+        "the new one stands first and does not seal yet"
+    );
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    assert_eq!(read.only(two.ids()[0]).unwrap().ids(), [two.ids()[0]]);
+    let full = (1..MASTER_SECRETS_LIMIT).fold(secret(), |all, _| all.with_a_new_one().unwrap());
+    assert!(matches!(full.with_a_new_one(), Err(SecretError::TooMany)));
+}
