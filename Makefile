@@ -1,10 +1,10 @@
 # Two commands are all that a new machine needs: `make demo` (the main job) and `make test` (everything that CI runs).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fuzz fmt docs clean
+.PHONY: help setup build demo test lint fuzz bench bench-quick fmt docs clean
 
 help: ## Say what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: ## Install what is missing, or name the command that does
 	@scripts/setup
@@ -29,6 +29,19 @@ lint: setup ## Format check, lints and boundaries only
 
 fuzz: setup ## Every fuzz target for a minute (stable Rust)
 	scripts/fuzz 60
+
+# A release build of the node and of what measures it. `make bench-quick CASES="list handshakes"` runs cases by name.
+CASES ?=
+
+bench-quick: ## The node's numbers beside nginx, pgbench and postgres_fdw, in under five minutes (CASES=… chooses)
+	@scripts/setup bench
+	cargo build --release -p mosaic -p mosaic-bench
+	target/release/mosaic-bench --quick $(CASES)
+
+bench: ## The same with long rounds, ten million rows, and ten minutes of mixed load (CASES=… chooses)
+	@scripts/setup bench
+	cargo build --release -p mosaic -p mosaic-bench
+	target/release/mosaic-bench $(CASES)
 
 fmt: ## Format the code
 	cargo fmt --all

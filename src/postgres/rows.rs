@@ -225,6 +225,7 @@ impl From<Error> for FlightError {
 
 /// A plan that is made without knowing the values takes a filter by time for a handful of rows, and would collect and sort
 /// them all; the indexes have them in order. Compiling a statement that returns a page never pays.
+pub const READ_SETTINGS: [(&str, &str); 3] = [("enable_bitmapscan", "off"), ("enable_seqscan", "off"), ("jit", "off")];
 const PLANNING: &str = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
 
 async fn one_flight(client: &ClientWrapper, read: &Read<'_>, deadline: Instant) -> Result<Flight, FlightError> {

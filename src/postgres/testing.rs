@@ -9,15 +9,21 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use mosaic_actors::domain::catalog::ResourceName;
+use mosaic_actors::domain::identity::TeamId;
+use mosaic_actors::domain::query::{Filter, OwnRows, Visibility};
 use secrecy::SecretString;
 
+use super::catalog::{TableMap, built_in_resources, load_catalog};
 use super::embedded::{ClusterOptions, PrivateCluster, ServerBinaries, cluster};
 use super::migrations;
 use super::pool::{DatabaseUrl, PoolOptions, Pools};
+use super::read_sql::{self, Bind, ReadSql, TenantShape};
+pub use super::rows::READ_SETTINGS;
 
 struct SharedCluster {
     cluster: PrivateCluster,
@@ -167,6 +173,50 @@ fn remove_with_this_process(directory: &Path, server: u32) {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let child = command.spawn().expect("start the process that cleans up");
     KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+}
+
+/// A statement as a node prepares it, and what its parameters stand for, `$1` first: `subject`, `teams`, `id` or `limit`.
+/// For whoever runs the very same SQL beside the node.
+pub struct ReadStatement {
+    pub text: String,
+    pub parameters: Vec<&'static str>,
+}
+
+/// The statement behind `list` of a built-in resource, for a subject with teams and without a filter.
+pub async fn list_statement(client: &tokio_postgres::Client, resource: &str, limit: u32) -> ReadStatement {
+    let table = table(client, resource).await;
+    let shape = TenantShape::of(&own_and_teams(), &table).expect("a shape");
+    named(read_sql::list_sql(&table, shape, &Filter::default(), false, limit.saturating_add(1)))
+}
+
+/// The statement behind `get`, likewise.
+pub async fn get_statement(client: &tokio_postgres::Client, resource: &str) -> ReadStatement {
+    let table = table(client, resource).await;
+    let shape = TenantShape::of(&own_and_teams(), &table).expect("a shape");
+    named(read_sql::get_sql(&table, shape))
+}
+
+async fn table(client: &tokio_postgres::Client, resource: &str) -> Arc<TableMap> {
+    let catalog = load_catalog(client, &built_in_resources()).await.expect("read the catalog");
+    let resource = ResourceName::parse(resource).expect("a resource's name");
+    Arc::clone(catalog.get(&resource).expect("a built-in resource"))
+}
+
+fn own_and_teams() -> Visibility {
+    Visibility { own: OwnRows::All, teams: vec![TeamId::new()], own_in_teams: Vec::new() }
+}
+
+fn named(sql: ReadSql) -> ReadStatement {
+    let name = |bind: &Bind| match bind {
+        Bind::Subject => "subject",
+        Bind::Teams => "teams",
+        Bind::RowId => "id",
+        Bind::Limit => "limit",
+        Bind::OwnInTeams | Bind::CursorTime | Bind::CursorId | Bind::Condition(_) => {
+            unreachable!("not in a statement without filter and cursor")
+        }
+    };
+    ReadStatement { parameters: sql.binds.iter().map(name).collect(), text: sql.text }
 }
 
 /// The little of `tempfile` that is needed here: that crate is there for tests only, this module also for `tests/it`.

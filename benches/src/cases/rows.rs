@@ -1,0 +1,97 @@
+//! `list` and `get`: the same rows by the same SQL, with and without everything that a node adds.
+
+use std::process::Command;
+
+use crate::Effort;
+use crate::case::{Row, Target as Promise};
+use crate::driver::{Load, Pace, Target, drive};
+use crate::ground::{Ground, LIST, Nginx, revocation_list};
+use crate::rounds::{Compared, Round, alternate};
+
+use self::sql::Statement;
+
+mod sql;
+
+const CONNECTIONS: usize = 16;
+/// Tasks that the subject may see: enough that no plan but the indexes' is good.
+const ROWS: u64 = 100_000;
+
+pub(crate) async fn list(effort: Effort) -> Vec<Row> {
+    let ground = Ground::with_rows(ROWS).await;
+    let mut rows = Vec::new();
+    for limit in [1, 50, 200] {
+        let ours = ground.list(limit);
+        let statement = Statement::of_list(&ground, limit).await;
+        let compared = beside_pgbench(effort, &ground, &ours, &statement).await;
+        // The promise is about a page of the usual size.
+        let promise = if limit == 50 { Promise::RatioAtLeast(0.4) } else { Promise::None };
+        let row = row(&format!("list_{limit}"), "pgbench -M prepared", &compared, promise);
+        rows.push(row.with_note(if limit == 50 { "strict audit; then ≥ 0.6×" } else { "strict audit" }));
+        if limit == 50 {
+            rows.push(beside_loop(effort, &ground, &ours, &statement).await);
+            rows.push(beside_nginx(effort, &ground, &ours).await);
+        }
+    }
+    rows.push(one_row(effort, &ground).await);
+    rows
+}
+
+async fn beside_pgbench(effort: Effort, ground: &Ground, ours: &Target, statement: &Statement) -> Compared {
+    let (pairs, length) = effort.rounds();
+    let processes = [ground.node.family(), ground.cluster.family()];
+    let seconds = length.as_secs().max(2);
+    let theirs = || async { statement.pgbench(CONNECTIONS, seconds) };
+    alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()])).await
+}
+
+/// The same statement, prepared, in a loop over connections of this process: what a program of one's own would do.
+async fn beside_loop(effort: Effort, ground: &Ground, ours: &Target, statement: &Statement) -> Row {
+    let (pairs, length) = effort.rounds();
+    let processes = [ground.node.family(), ground.cluster.family()];
+    let clients = statement.clients(ground, CONNECTIONS).await;
+    let theirs = || statement.in_a_loop(&clients, length);
+    let compared = alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()])).await;
+    row("list_50_loop", "tokio-postgres in a loop", &compared, Promise::None)
+        .with_note("without TLS, rights, audit and JSON")
+}
+
+async fn beside_nginx(effort: Effort, ground: &Ground, ours: &Target) -> Row {
+    let (pairs, length) = effort.rounds();
+    let body = ground.body_of(ours).await;
+    let bytes = body.len();
+    let nginx = Nginx::start(&ground.ca, &revocation_list(&ground.node).await, &[(LIST, body)]);
+    let theirs = Target::new(nginx.address, &ground.tls(), LIST, None);
+    let processes = [ground.node.family(), ground.cluster.family()];
+    let compared =
+        alternate(pairs, (|| closed(ours, length), &processes), (|| closed(&theirs, length), &[nginx.family()])).await;
+    row("list_50_file", "nginx, a file", &compared, Promise::None)
+        .with_note(format!("the same {bytes} bytes from a file"))
+}
+
+async fn one_row(effort: Effort, ground: &Ground) -> Row {
+    let page: serde_json::Value = serde_json::from_slice(&ground.body_of(&ground.list(1)).await).expect("JSON");
+    let id = page["items"][0]["id"].as_str().expect("a row's id");
+    let path = format!("/api/federation/v1/get/tasks/{id}");
+    let ours = Target::new(ground.node.federation(), &ground.tls(), &path, Some("{}"));
+    let statement = Statement::of_get(ground, id).await;
+    let compared = beside_pgbench(effort, ground, &ours, &statement).await;
+    row("get", "pgbench -M prepared", &compared, Promise::None).with_note("strict audit")
+}
+
+async fn closed(target: &Target, length: std::time::Duration) -> Round {
+    let measured = drive(target, Load { connections: CONNECTIONS, length, pace: Pace::Closed }).await;
+    Round { value: measured.per_second(), requests: measured.answers as f64 }
+}
+
+fn row(name: &str, against: &str, compared: &Compared, promise: Promise) -> Row {
+    Row::beside(name, compared.ours.value(), (against, compared.theirs.value()), "requests/s", promise)
+        .with_ratio(compared.ratio, promise)
+        .with_cpu(Some(compared.ours.cpu_us()), Some(compared.theirs.cpu_us()))
+}
+
+/// Runs a program of Postgres' clients to its end.
+fn output_of(command: &mut Command) -> String {
+    let output = command.output().expect("pgbench runs: scripts/setup bench");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
