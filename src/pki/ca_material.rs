@@ -97,7 +97,8 @@ impl CaMaterial {
         // Backdated against clocks that are behind, but never to before the root: a chain must hold from its first moment on.
         let not_before = whole_second(request.not_before - CLIENT_BACKDATE).max(self.not_before);
         let not_after = whole_second(request.not_after);
-        if request.not_after <= request.not_before {
+        // Of what is certified, not of what was asked: whole seconds, and never before the root.
+        if not_after <= whole_second(request.not_before).max(not_before) {
             return Err(CaError::Refused("its life would end before it starts".into()));
         }
         if not_after > self.not_after {
@@ -137,6 +138,9 @@ impl CaMaterial {
         params.subject_alt_names = CertificateParams::new(names.to_vec()).map_err(refused)?.subject_alt_names;
         params.not_before = whole_second(now - BACKDATE).max(self.not_before);
         params.not_after = whole_second(now + lifetime).min(self.not_after);
+        if params.not_after <= whole_second(now).max(params.not_before) {
+            return Err(CaError::Refused("its life would end before it starts".into()));
+        }
         let key = KeyPair::generate().map_err(unusable)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(refused)?;
         Ok(ServerIdentity {

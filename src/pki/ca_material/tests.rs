@@ -114,6 +114,14 @@ fn a_life_that_ends_before_it_starts_or_after_the_root_is_refused() {
     let good = client(&ca).request;
     let backwards = ClientRequest { not_after: good.not_before, ..good.clone() };
     assert!(matches!(ca.issue(&backwards, &ExtensionArc::default()), Err(CaError::Refused(_))));
+    // Less than a second is no life: X.509 has no fractions, and what would be certified ends as it begins.
+    let begins = whole_second(good.not_before) + Duration::milliseconds(100);
+    let short = ClientRequest { not_before: begins, not_after: begins + Duration::milliseconds(800), ..good.clone() };
+    assert!(matches!(ca.issue(&short, &ExtensionArc::default()), Err(CaError::Refused(_))));
+    // Nor is one that is over before the root begins.
+    let before = now() - Duration::days(30);
+    let early = ClientRequest { not_before: before, not_after: before + Duration::days(1), ..good.clone() };
+    assert!(matches!(ca.issue(&early, &ExtensionArc::default()), Err(CaError::Refused(_))));
     let too_long = ClientRequest { not_after: now() + ROOT_LIFETIME + Duration::days(1), ..good.clone() };
     assert!(matches!(ca.issue(&too_long, &ExtensionArc::default()), Err(CaError::Refused(_))));
     let garbage = ClientRequest { public_key: vec![1, 2, 3], ..good };
@@ -143,6 +151,10 @@ fn a_server_certificate_begins_before_now_and_ends_with_the_root_at_the_latest()
     let eternal = ca.issue_server(&["localhost".into()], now, Duration::days(36_500)).unwrap();
     assert_eq!(eternal.not_after, ca.not_after);
     assert!(matches!(ca.issue_server(&[], now, Duration::days(1)), Err(CaError::Refused(_))));
+    let after_the_root = ca.not_after + Duration::seconds(1);
+    for (at, lifetime) in [(after_the_root, Duration::days(1)), (now, Duration::ZERO), (now, -Duration::HOUR)] {
+        assert!(matches!(ca.issue_server(&["localhost".into()], at, lifetime), Err(CaError::Refused(_))), "{lifetime}");
+    }
     assert!(matches!(ca.issue_server(&["bäd name".into()], now, Duration::days(1)), Err(CaError::Refused(_))));
 }
 
