@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::pki::extension_arc::ExtensionArc;
+use crate::pki::step_ca::config::StepCaConfig;
 
 pub mod keys;
 pub mod limits;
@@ -50,6 +51,8 @@ pub struct Config {
     pub federation: FederationConfig,
     pub enrollment: ListenerConfig,
     pub postgres: PostgresConfig,
+    /// Where replicas share what they count; every replica counts by itself without.
+    pub redis: Option<SecretString>,
     pub ca: CaConfig,
     pub audit: AuditMode,
     pub log: LogConfig,
@@ -67,6 +70,8 @@ pub enum Tier {
     Local,
     /// A database by URL, CA inside the node.
     Standalone,
+    /// A database by URL with pgvector, Redis or Valkey, and a step-ca: what several replicas share is outside of all of them.
+    Federated,
 }
 
 impl Tier {
@@ -75,6 +80,7 @@ impl Tier {
         match self {
             Self::Local => "local",
             Self::Standalone => "standalone",
+            Self::Federated => "federated",
         }
     }
 }
@@ -116,7 +122,17 @@ pub enum PostgresConfig {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaConfig {
+    pub kind: CaKind,
     pub extension_arc: ExtensionArc,
+}
+
+/// Who signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaKind {
+    /// The node, with a sealed key in its own database.
+    Embedded,
+    /// A step-ca of this site.
+    StepCa(Box<StepCaConfig>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use mosaic_actors::ports::clock::Clock;
 use serde::Serialize;
 
-use crate::config::{Config, ConfigErrors, Tier};
+use crate::config::{CaKind, Config, ConfigErrors, Tier};
 use crate::postgres::database;
 use crate::postgres::pool::DatabaseUrl;
 
+mod authority_probes;
 mod database_probes;
 mod listeners;
 mod machine;
+mod redis_probes;
 #[cfg(test)]
 mod tests;
 
@@ -123,6 +125,12 @@ pub async fn examine(config: &Config, clock: &Arc<dyn Clock>) -> Report {
         Ok(None) => probes.push(database_probes::embedded_at_rest(config)),
         Err(error) => probes.push(Probe::red("database", error.to_string(), "correct postgres.url")),
     }
+    if let CaKind::StepCa(step_ca) = &config.ca.kind {
+        let (seen, found) = authority_probes::probes(config, step_ca, clock).await;
+        root = found;
+        probes.extend(seen);
+    }
+    probes.extend(redis_probes::probes(config).await);
     let state = listeners::is_serving(config, root.as_deref()).await;
     probes.extend(listeners::probes(config, state));
     probes.extend(listeners::exposure(config));

@@ -10,6 +10,8 @@ use mosaic_actors::scope_evaluator::ScopeEvaluatorHandle;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::pki::authority::CertificateAuthority;
+use crate::shared_limits::SharedLimits;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::ClientGate;
 
@@ -23,19 +25,24 @@ pub struct Services {
     pub evaluator: ScopeEvaluatorHandle,
     pub gate: ClientGate,
     pub registry: PeerRegistryHandle,
+    pub authority: Arc<dyn CertificateAuthority>,
+    /// `None` without a Redis in the configuration.
+    pub shared_limits: Option<SharedLimits>,
     pub clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
     pub ready: bool,
-    /// The dependencies that are missing, by name.
+    /// The dependencies that are missing, by name: without them the node cannot do its work.
     pub missing: Vec<Missing>,
+    /// Dependencies that are missing while the node goes on without them.
+    pub degraded: Vec<Missing>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Missing {
-    /// `database`, `grants` or `revocation_list`.
+    /// `database`, `grants` or `revocation_list`; `redis` or `certificate_authority`.
     pub dependency: &'static str,
     pub effect: &'static str,
 }
@@ -69,7 +76,7 @@ pub(crate) async fn readyz(services: web::Data<Services>) -> HttpResponse {
     if services.gate.crl().is_none_or(|crl| crl.next_update <= services.clock.now()) {
         missing.push(Missing { dependency: "revocation_list", effect: "no peer can connect" });
     }
-    let readiness = Readiness { ready: missing.is_empty(), missing };
+    let readiness = Readiness { ready: missing.is_empty(), missing, degraded: degraded(&services) };
     if readiness.ready {
         HttpResponse::Ok().json(readiness)
     } else {
@@ -82,6 +89,7 @@ pub(crate) async fn readyz(services: web::Data<Services>) -> HttpResponse {
 #[get("/metrics")]
 pub(crate) async fn metrics(services: web::Data<Services>) -> HttpResponse {
     let now = services.clock.now();
+    services.metrics.certificate_authority(&services.authority.health());
     services.metrics.authority(services.evaluator.is_fresh(), services.gate.crl().map(|crl| crl.next_update), now);
     match services.metrics.render(&services.registry.statuses(), now) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
@@ -90,6 +98,21 @@ pub(crate) async fn metrics(services: web::Data<Services>) -> HttpResponse {
             HttpResponse::InternalServerError().finish()
         }
     }
+}
+
+fn degraded(services: &Services) -> Vec<Missing> {
+    let mut degraded = Vec::new();
+    if services.shared_limits.as_ref().is_some_and(|shared| !shared.is_up()) {
+        let effect = "every replica counts the grants' requests alone";
+        degraded.push(Missing { dependency: "redis", effect });
+    }
+    let authority = services.authority.health();
+    if !authority.reachable || authority.revocations_waiting > 0 {
+        let effect =
+            "no certificate is issued or renewed, and the revocation list waits for it; revoked grants are refused";
+        degraded.push(Missing { dependency: "certificate_authority", effect });
+    }
+    degraded
 }
 
 async fn database_answers(pool: &deadpool_postgres::Pool) -> bool {

@@ -22,6 +22,7 @@ pub mod wire;
 pub mod peer_http;
 pub mod pki;
 pub mod postgres;
+pub mod shared_limits;
 pub mod tls;
 
 // The process.

@@ -11,6 +11,8 @@ pub mod ca_material;
 pub mod ca_store;
 pub mod crl;
 pub mod embedded_ca;
+pub mod outboxed_ca;
+pub mod revocation_outbox;
 pub mod step_ca;
 
 // Asking for a certificate, and checking what came.

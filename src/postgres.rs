@@ -26,6 +26,7 @@ pub mod enrollment;
 pub mod grants;
 pub mod links;
 pub mod renewal;
+pub mod revocation_outbox;
 
 #[doc(hidden)]
 pub mod testing;

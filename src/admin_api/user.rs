@@ -54,7 +54,7 @@ async fn answer(services: &Services, changed: Option<UserChanged>) -> Result<Htt
     let changed = changed.ok_or_else(|| not_found("this user was deleted"))?;
     let effective = services.grant_cache.reached(changed.authority_version, services.reach_deadline()).await;
     if !changed.revoked.is_empty() {
-        services.publish_crl().await;
+        services.publish_crl(&changed.revoked).await;
     }
     let body = UserChangedV1 {
         user: views::user(changed.user),

@@ -14,7 +14,7 @@ pub struct ConfigArgs {
     /// What this site calls itself
     #[arg(long, value_name = "NAME", global = true, help_heading = "Configuration")]
     pub site: Option<String>,
-    /// local or standalone
+    /// local, standalone or federated
     #[arg(long, value_name = "TIER", global = true, help_heading = "Configuration")]
     pub tier: Option<String>,
     /// Keys, tokens and the database of tier local

@@ -36,7 +36,7 @@ pub const KEYS: &[KeySpec] = &[
     key(
         "tier",
         r#""local""#,
-        "local: the node runs its own database and CA. standalone: a database by URL, CA inside the node.",
+        "local: the node runs its own database and CA. standalone: a database by URL, CA inside the node unless ca.kind says otherwise. federated: a database by URL with pgvector, Redis or Valkey, and a step-ca.",
     ),
     key(
         "state_dir",
@@ -82,13 +82,50 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec {
         key: "postgres.url",
         sample: r#""postgresql://mosaic:password@db.example/mosaic?sslmode=verify-full""#,
-        about: "Tier standalone: PostgreSQL 14 or newer, a database of the node's own. sslmode is disable, require, verify-ca or verify-full; all but the first verify chain and name, against sslrootcert=<file> or the system's roots. Better in MOSAIC_POSTGRES_URL.",
+        about: "Tiers standalone and federated: PostgreSQL 14 or newer, a database of the node's own. sslmode is disable, require, verify-ca or verify-full; all but the first verify chain and name, against sslrootcert=<file> or the system's roots. Better in MOSAIC_POSTGRES_URL.",
         place: Place::AnywhereSecret,
     },
     key(
         "postgres.bin_dir",
         r#""/usr/lib/postgresql/15/bin""#,
         "Tier local: where initdb and postgres are. Default: the PATH, then the newest in /usr/lib/postgresql.",
+    ),
+    KeySpec {
+        key: "redis.url",
+        sample: r#""redis://:password@redis.example:6379/0""#,
+        about: "Redis 6 or newer, or Valkey: replicas share what they count for the grants' limits. Needed in tier federated; without it every replica counts by itself. The connection is not encrypted. Better in MOSAIC_REDIS_URL.",
+        place: Place::AnywhereSecret,
+    },
+    key(
+        "ca.kind",
+        r#""embedded""#,
+        "Who signs certificates. embedded: the node, with a sealed key in its database. step-ca: smallstep's step-ca, see docs/SETUP.md; the only one of tier federated.",
+    ),
+    key(
+        "ca.url",
+        r#""https://ca.home.example:9000""#,
+        "step-ca: where it answers; the host stands among dnsNames of its ca.json.",
+    ),
+    key(
+        "ca.root_sha256",
+        r#""7f4e…: 64 hexadecimal digits""#,
+        "step-ca: the root's fingerprint, as printed by: step certificate fingerprint root_ca.crt",
+    ),
+    key(
+        "ca.root_file",
+        r#""/etc/mosaic/root_ca.crt""#,
+        "step-ca: the root in PEM. With it the node can start while step-ca is down; without it the root is fetched at every start.",
+    ),
+    key("ca.provisioner", r#""mosaic""#, "step-ca: name of the JWK provisioner with our template."),
+    key(
+        "ca.password_file",
+        r#""/etc/mosaic/provisioner_password""#,
+        "step-ca: the password of the provisioner's key; readable by the node's user only.",
+    ),
+    key(
+        "ca.provisioner_key_file",
+        r#""/etc/mosaic/provisioner_key""#,
+        "step-ca: the provisioner's encryptedKey, if step-ca does not hand it out at /provisioners.",
     ),
     key(
         "ca.extension_arc",
@@ -110,6 +147,13 @@ pub(super) const WITHOUT_FIXED_DEFAULT: &[&str] = &[
     "enrollment.public_url",
     "postgres.url",
     "postgres.bin_dir",
+    "redis.url",
+    "ca.url",
+    "ca.root_sha256",
+    "ca.root_file",
+    "ca.provisioner",
+    "ca.password_file",
+    "ca.provisioner_key_file",
 ];
 
 /// Every key's path, limits included.

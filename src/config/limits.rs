@@ -225,6 +225,12 @@ limits! {
         write_stall: ms = 15_000 in 100..=300_000, "write_stall_ms", "a reader that takes nothing for so long is cut";
         keep_alive: s = 75 in 1..=3_600, "keep_alive_s", "an idle connection; longer than an asker keeps it, so that the asker closes first";
     }
+    "Shared limits (Redis or Valkey)" {
+        redis_answer: ms = 25 in 1..=1_000, "redis_answer_ms",
+            "a count in the same network takes under one; then the request goes on by this replica's own count";
+        redis_retry: ms = 1_000 in 50..=60_000, "redis_retry_ms",
+            "pause before dialling Redis again, and between two looks whether it still answers; no request waits for either";
+    }
     "Enrolment" {
         invite_lifetime: s = 900 in 60..=86_400, "invite_lifetime_s", "time to paste an invite on the other side";
         invite_lifetime_max: s = 86_400 in 60..=86_400, "invite_lifetime_max_s", "most that a grant's creator may ask for";
@@ -244,6 +250,8 @@ limits! {
         renewal_retry: s = 5 in 1..=3_600, "renewal_retry_s", "first pause after a failed renewal; it doubles";
         renewal_retry_max: s = 120 in 1..=3_600, "renewal_retry_max_s",
             "longest such pause: several tries fit into the overlap, should only the answer have been lost";
+        ca_request: ms = 5_000 in 100..=60_000, "ca_request_ms",
+            "one request to step-ca: it is on the same network and signs in milliseconds, and an asker waits meanwhile";
         server_certificate: s = 604_800 in 3_600..=7_776_000, "server_certificate_s", "of the federation and enrolment listeners";
         crl: s = 86_400 in 3_600..=604_800, "crl_s", "a CRL is valid so long and re-signed at half of it";
     }

@@ -12,11 +12,13 @@ use super::problem::{ConfigErrors, Origin, Problem};
 use super::reader::{Reader, Wrong, wrong};
 use super::sources::{Sources, Surroundings};
 use super::{
-    ApiConfig, AuditMode, CaConfig, Config, FederationConfig, Limits, ListenerConfig, LogConfig, MasterSecretSource,
-    PostgresConfig, Tier, TlsFiles, resources,
+    ApiConfig, AuditMode, CaConfig, CaKind, Config, FederationConfig, Limits, ListenerConfig, LogConfig,
+    MasterSecretSource, PostgresConfig, Tier, TlsFiles, resources,
 };
 use crate::pki::extension_arc::ExtensionArc;
+use crate::pki::step_ca::config::{DEFAULT_PROVISIONER, StepCaConfig, parse_fingerprint};
 use crate::postgres::pool::DatabaseUrl;
+use crate::shared_limits::RedisUrl;
 use crate::telemetry::logs::LogFormat;
 
 pub const API_PORT: u16 = 8640;
@@ -57,11 +59,12 @@ fn assemble(reader: &mut Reader, around: &Surroundings) -> Option<Config> {
     let federation = federation(reader);
     let enrollment = listener(reader, "enrollment", ENROLLMENT_PORT);
     let postgres = postgres(reader, tier, around);
-    let extension_arc = extension_arc(reader);
+    let redis = redis(reader, tier);
     let audit = reader.word("audit", &[("strict", AuditMode::Strict), ("relaxed", AuditMode::Relaxed)]);
     let log = log(reader);
     let master_secret = master_secret(reader, state_dir.as_deref(), around);
     let limits = limits(reader, tier);
+    let ca = ca(reader, tier, &limits);
     let resources = resources::read(&std::mem::take(&mut reader.sources.resources), &mut reader.sources.problems);
     refuse_shared_addresses(reader, &api, &federation, &enrollment);
     Some(Config {
@@ -72,7 +75,8 @@ fn assemble(reader: &mut Reader, around: &Surroundings) -> Option<Config> {
         federation,
         enrollment,
         postgres: postgres?,
-        ca: CaConfig { extension_arc },
+        redis,
+        ca: ca?,
         audit: audit.unwrap_or(AuditMode::Strict),
         log,
         master_secret: master_secret?,
@@ -98,20 +102,8 @@ fn site(reader: &mut Reader) -> Option<SiteName> {
 }
 
 fn tier(reader: &mut Reader) -> Option<Tier> {
-    const WORDS: [(&str, Option<Tier>); 3] =
-        [("local", Some(Tier::Local)), ("standalone", Some(Tier::Standalone)), ("federated", None)];
-    if !reader.is_set("tier") {
-        return Some(Tier::Local);
-    }
-    let word = reader.word("tier", &WORDS)?;
-    if word.is_none() {
-        reader.problem(
-            "tier",
-            "= \"federated\" is not in this build, which has the tiers local and standalone",
-            "use tier = \"standalone\" with the same postgres.url: limits are then per process, and the CA is the embedded one",
-        );
-    }
-    word
+    let words = [Tier::Local, Tier::Standalone, Tier::Federated].map(|tier| (tier.as_str(), tier));
+    if reader.is_set("tier") { reader.word("tier", &words) } else { Some(Tier::Local) }
 }
 
 fn state_dir(reader: &mut Reader, around: &Surroundings) -> Option<PathBuf> {
@@ -167,7 +159,10 @@ fn address(reader: &mut Reader, key: &str, default: SocketAddr) -> SocketAddr {
 }
 
 fn parse_public_url(text: &str) -> Result<Url, Wrong> {
-    let remedy = "write https://<host>:<port>, as other sites reach it";
+    parse_bare_url(text, "write https://<host>:<port>, as other sites reach it")
+}
+
+fn parse_bare_url(text: &str, remedy: &str) -> Result<Url, Wrong> {
     let url = Url::parse(text).map_err(|e| wrong(format!("is no URL: {e}"), remedy))?;
     let reason = if url.scheme() != "https" {
         "is not https"
@@ -188,7 +183,8 @@ fn postgres(reader: &mut Reader, tier: Option<Tier>, around: &Surroundings) -> O
         DatabaseUrl::parse(&url).map(|_| url).map_err(|e| wrong(format!("cannot be used: {e}"), remedy))
     });
     let bin_dir = reader.path("postgres.bin_dir");
-    match tier? {
+    let tier = tier?;
+    match tier {
         Tier::Local => {
             if reader.is_set("postgres.url") {
                 let remedy = "set tier = \"standalone\" to use that database, or remove postgres.url";
@@ -197,18 +193,97 @@ fn postgres(reader: &mut Reader, tier: Option<Tier>, around: &Surroundings) -> O
             let search_path = around.environment.get("PATH").cloned();
             Some(PostgresConfig::Embedded { bin_dir, search_path })
         }
-        Tier::Standalone => {
+        Tier::Standalone | Tier::Federated => {
+            let name = tier.as_str();
             if !reader.is_set("postgres.url") {
                 let remedy = "set MOSAIC_POSTGRES_URL or postgres.url; or tier = \"local\", which needs no database";
-                reader.problem("postgres.url", "is not set: tier standalone needs a database", remedy);
+                reader.problem("postgres.url", format!("is not set: tier {name} needs a database"), remedy);
             }
             if reader.is_set("postgres.bin_dir") {
                 let remedy = "remove it, or set tier = \"local\"";
-                reader.problem("postgres.bin_dir", "is set, but tier standalone starts no server", remedy);
+                reader.problem("postgres.bin_dir", format!("is set, but tier {name} starts no server"), remedy);
             }
             url.map(PostgresConfig::Url)
         }
     }
+}
+
+fn redis(reader: &mut Reader, tier: Option<Tier>) -> Option<SecretString> {
+    if tier == Some(Tier::Federated) && !reader.is_set("redis.url") {
+        let remedy =
+            "set MOSAIC_REDIS_URL or redis.url; or tier = \"standalone\", where every replica counts by itself";
+        reader.problem("redis.url", "is not set: tier federated needs Redis or Valkey", remedy);
+    }
+    reader.text("redis.url", |text| {
+        let url = SecretString::from(text.to_owned());
+        let remedy = "write redis://[user]:password@host:port/database";
+        RedisUrl::parse(&url).map(|_| url).map_err(|e| wrong(format!("cannot be used: {e}"), remedy))
+    })
+}
+
+/// The keys that only a step-ca has.
+const OF_STEP_CA: [&str; 6] =
+    ["ca.url", "ca.root_sha256", "ca.root_file", "ca.provisioner", "ca.password_file", "ca.provisioner_key_file"];
+
+fn ca(reader: &mut Reader, tier: Option<Tier>, limits: &Limits) -> Option<CaConfig> {
+    let extension_arc = extension_arc(reader);
+    let federated = tier == Some(Tier::Federated);
+    let is_step_ca = if reader.is_set("ca.kind") {
+        reader.word("ca.kind", &[("embedded", false), ("step-ca", true)])?
+    } else {
+        federated
+    };
+    if is_step_ca {
+        return step_ca(reader, limits).map(|found| CaConfig { kind: CaKind::StepCa(Box::new(found)), extension_arc });
+    }
+    if federated {
+        let remedy = "remove it and set ca.url, ca.root_sha256 and ca.password_file; or set tier = \"standalone\"";
+        reader.problem("ca.kind", "= \"embedded\", but the authority of tier federated is a step-ca", remedy);
+    }
+    for key in OF_STEP_CA {
+        if reader.is_set(key) {
+            let remedy = "set ca.kind = \"step-ca\", or remove it";
+            reader.problem(key, "is set, but the embedded authority has no use for it", remedy);
+        }
+    }
+    Some(CaConfig { kind: CaKind::Embedded, extension_arc })
+}
+
+fn step_ca(reader: &mut Reader, limits: &Limits) -> Option<StepCaConfig> {
+    for (key, remedy) in [
+        ("ca.url", "set it to https://<host>:<port> of step-ca"),
+        ("ca.root_sha256", "set it to what step-ca's machine prints: step certificate fingerprint root_ca.crt"),
+        ("ca.password_file", "name a copy of step-ca's secrets/provisioner_password, mode 0600"),
+    ] {
+        if !reader.is_set(key) {
+            reader.problem(key, "is not set: a step-ca is reached with it", remedy);
+        }
+    }
+    let url = reader
+        .text("ca.url", |text| parse_bare_url(text, "write https://<host>:<port>, with a host of dnsNames in ca.json"));
+    let root_sha256 = reader.text("ca.root_sha256", |text| {
+        let remedy = "write the 64 hexadecimal digits that are printed by: step certificate fingerprint root_ca.crt";
+        parse_fingerprint(text).ok_or_else(|| wrong("is no SHA-256", remedy))
+    });
+    let provisioner = if reader.is_set("ca.provisioner") {
+        reader.text("ca.provisioner", |text| match text.trim() {
+            "" => Err(wrong("is empty", "write the provisioner's name, or remove it for \"mosaic\"")),
+            name => Ok(name.into()),
+        })
+    } else {
+        Some(DEFAULT_PROVISIONER.into())
+    };
+    let password_file = reader.path("ca.password_file");
+    let (root_file, provisioner_key_file) = (reader.path("ca.root_file"), reader.path("ca.provisioner_key_file"));
+    Some(StepCaConfig {
+        url: url?,
+        root_sha256: root_sha256?,
+        root_file,
+        provisioner: provisioner?,
+        password_file: password_file?,
+        provisioner_key_file,
+        timeout: limits.ca_request,
+    })
 }
 
 fn extension_arc(reader: &mut Reader) -> ExtensionArc {

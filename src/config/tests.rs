@@ -217,12 +217,60 @@ fn a_tier_and_its_database_have_to_agree() {
 }
 
 #[test]
-fn the_third_tier_is_known_and_not_in_this_build() {
-    let problems = Place::new(Some("site = \"home\"\ntier = \"federated\"\n")).problems(&[]);
+fn tier_federated_names_every_part_that_is_missing() {
+    let place = Place::new(Some("site = \"home\"\ntier = \"federated\"\n"));
+    assert_eq!(
+        place.problems(&[]),
+        [
+            "configuration postgres.url is not set: tier federated needs a database",
+            "configuration redis.url is not set: tier federated needs Redis or Valkey",
+            "configuration ca.url is not set: a step-ca is reached with it",
+            "configuration ca.root_sha256 is not set: a step-ca is reached with it",
+            "configuration ca.password_file is not set: a step-ca is reached with it",
+        ]
+    );
+    let embedded = place.problems(&["ca.kind=embedded", "postgres.url=postgresql://u@h/d", "redis.url=redis://h"]);
+    assert_eq!(
+        embedded,
+        ["flag --set ca.kind ca.kind = \"embedded\", but the authority of tier federated is a step-ca"]
+    );
+}
+
+const STEP_CA: &str = "site = \"home\"\n[ca]\nkind = \"step-ca\"\nurl = \"https://ca.example:9000\"\n\
+    root_sha256 = \"AB:ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB\"\npassword_file = \"secret\"\n";
+
+#[test]
+fn a_step_ca_is_read_in_every_tier_and_its_files_are_seen_from_the_configuration() {
+    let place = Place::new(Some(STEP_CA));
+    let config = place.load(&["limits.ca_request_ms=750"]).unwrap();
+    let CaKind::StepCa(step_ca) = config.ca.kind else { panic!("{:?}", config.ca) };
+    assert_eq!((step_ca.url.as_str(), step_ca.root_sha256), ("https://ca.example:9000/", [0xab; 32]));
+    assert_eq!((&*step_ca.provisioner, step_ca.timeout), ("mosaic", std::time::Duration::from_millis(750)));
+    assert_eq!(step_ca.password_file, place.directory.path().join("secret"));
+    let all = ["tier=federated", "postgres.url=postgresql://u@h/d", "redis.url=rediss://:s3cret@h:1/2"];
+    let config = place.load(&all).unwrap();
+    assert_eq!(config.tier, Tier::Federated);
+    assert!(matches!(config.ca.kind, CaKind::StepCa(_)));
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn what_is_wrong_with_a_step_ca_is_told_together_and_no_password_with_it() {
+    let place = Place::new(Some(STEP_CA));
+    let wrong = ["ca.url=http://ca.example/x", "ca.root_sha256=12ab", "ca.provisioner= ", "redis.url=http://:s3cret@h"];
+    let problems = place.problems(&wrong);
     assert_eq!(
         problems,
-        ["mosaic.toml:2 tier = \"federated\" is not in this build, which has the tiers local and standalone"]
+        [
+            "flag --set ca.provisioner ca.provisioner = \" \" is empty",
+            "flag --set ca.root_sha256 ca.root_sha256 = \"12ab\" is no SHA-256",
+            "flag --set ca.url ca.url = \"http://ca.example/x\" is not https",
+            "flag --set redis.url redis.url cannot be used: it does not start with redis:// or rediss://",
+        ]
     );
+    let unused = Place::new(Some("site = \"home\"\n")).problems(&["ca.url=https://ca.example", "ca.password_file=x"]);
+    assert_eq!(unused.len(), 2, "{unused:?}");
+    assert!(unused.iter().all(|problem| problem.contains("the embedded authority has no use for it")), "{unused:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tokio_postgres::Client;
 
 use super::Probe;
-use crate::config::{Config, Limits, MasterSecretSource, Tier};
+use crate::config::{CaKind, Config, Limits, MasterSecretSource, Tier};
 use crate::pki::authority::CertificateAuthority;
 use crate::pki::ca_store::CaStore;
 use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
@@ -67,7 +67,9 @@ pub(super) async fn probes(config: &Config, url: &DatabaseUrl, clock: &Arc<dyn C
 fn unreachable_remedy(tier: Tier) -> &'static str {
     match tier {
         Tier::Local => "wait a moment, it restarts by itself; else see the node's log",
-        Tier::Standalone => "start the database, and check host, port, user and password in postgres.url",
+        Tier::Standalone | Tier::Federated => {
+            "start the database, and check host, port, user and password in postgres.url"
+        }
     }
 }
 
@@ -82,9 +84,12 @@ async fn look(
     let before = seen.probes.len();
     seen.probes.push(server.version(url));
     seen.probes.extend(server.refusals());
-    if config.tier == Tier::Standalone {
+    if config.tier != Tier::Local {
         seen.probes.push(encryption(url));
         seen.probes.extend(server.room(&config.limits));
+    }
+    if config.tier == Tier::Federated {
+        seen.probes.push(vectors(client, server.version).await?);
     }
     seen.probes.push(server.clock(config.limits.clock_skew));
     if seen.probes[before..].iter().any(|probe| probe.status == super::Status::Red) {
@@ -94,9 +99,14 @@ async fn look(
     seen.probes.push(schema);
     if is_current {
         seen.probes.extend(site(config, client).await?);
-        let (ca, root) = authority(config, url, clock).await;
-        seen.probes.push(ca);
-        seen.root = root;
+        match &config.ca.kind {
+            CaKind::Embedded => {
+                let (ca, root) = authority(config, url, clock).await;
+                seen.probes.push(ca);
+                seen.root = root;
+            }
+            CaKind::StepCa(_) => seen.probes.extend(outbox(client).await?),
+        }
     }
     Ok(())
 }
@@ -201,6 +211,63 @@ fn encryption(url: &DatabaseUrl) -> Probe {
             "add sslmode=verify-full to postgres.url",
         ),
     }
+}
+
+/// Where the extension `vector` stands: in the database, ready to be made there, not allowed, or not on the server at all.
+async fn vectors(client: &Client, server_version: i32) -> Result<Probe, tokio_postgres::Error> {
+    const NAME: &str = "pgvector";
+    let row = client
+        .query_one(
+            "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS installed,
+                    (SELECT default_version FROM pg_available_extensions WHERE name = 'vector') AS available,
+                    (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+                    OR (has_database_privilege(current_database(), 'CREATE')
+                        AND COALESCE((SELECT v.trusted OR NOT v.superuser
+                                      FROM pg_available_extension_versions v
+                                      JOIN pg_available_extensions e ON e.name = v.name AND e.default_version = v.version
+                                      WHERE v.name = 'vector'), false)) AS allowed",
+            &[],
+        )
+        .await?;
+    let (installed, available): (Option<String>, Option<String>) = (row.get("installed"), row.get("available"));
+    Ok(match (installed, available, row.get::<_, bool>("allowed")) {
+        (Some(version), ..) => Probe::green(NAME, format!("{version}, in the database")),
+        (None, Some(version), true) => {
+            Probe::green(NAME, format!("{version}, on the server; 'mosaic gateway serve' adds it to the database"))
+        }
+        (None, Some(version), false) => Probe::red(
+            NAME,
+            format!("{version} is on the server, but not in this database, and the user of the URL may not add it"),
+            "as a superuser, in this database: CREATE EXTENSION vector",
+        ),
+        (None, None, _) => {
+            let major = server_version / 10_000;
+            let remedy = format!(
+                "on the database server: apt-get install postgresql-{major}-pgvector, from apt.postgresql.org where the distribution has none"
+            );
+            Probe::red(NAME, "the extension is not installed on the server", remedy)
+        }
+    })
+}
+
+/// Revocations that step-ca was not told yet.
+async fn outbox(client: &Client) -> Result<Option<Probe>, tokio_postgres::Error> {
+    let row = client
+        .query_one(
+            "SELECT count(*), COALESCE(max(attempts), 0), EXTRACT(EPOCH FROM now() - min(revoked_at))::float8
+             FROM revoked_certificates WHERE told_at IS NULL AND not_after > now()",
+            &[],
+        )
+        .await?;
+    let (waiting, attempts, seconds): (i64, i32, Option<f64>) = (row.get(0), row.get(1), row.get(2));
+    Ok((waiting > 0).then(|| {
+        let minutes = seconds.unwrap_or_default() / 60.0;
+        Probe::yellow(
+            "ca revocations",
+            format!("{waiting} wait to be told to step-ca, the oldest for {minutes:.0} min, after {attempts} attempts; the grants are refused already"),
+            "a node that serves tells them by itself as soon as step-ca takes them; see the other lines on the authority",
+        )
+    }))
 }
 
 /// And whether it is this build's.

@@ -35,7 +35,6 @@ pub(super) fn probes(config: &Config) -> Vec<Probe> {
     probes.extend(server_binaries(config));
     probes.push(open_files());
     probes.push(core_dumps());
-    probes.push(Probe::green("rate limits", "counted in this process; every replica counts by itself"));
     probes
 }
 

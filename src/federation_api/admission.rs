@@ -1,5 +1,8 @@
 //! How much one grant's holder may ask: a rate with a burst, and a number of requests at once. Over it: 429.
 //!
+//! The rate is counted here, and where the site has a Redis by all replicas together besides. How many run at once is counted here
+//! only: it guards this process's connections and memory, and a count of what runs elsewhere would outlive a replica that is killed.
+//!
 //! Only holders of a grant get here, so that the map below cannot be filled by strangers; it is bounded all the same.
 
 use std::collections::HashMap;
@@ -13,6 +16,8 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use mosaic_actors::domain::grant::{Grant, InboundLimits};
 use mosaic_actors::domain::identity::GrantId;
 
+use crate::shared_limits::{SharedLimits, SharedVerdict};
+
 /// Grants whose rates are remembered. Beyond it, those that have rested longest are forgotten, which costs nothing: a rested
 /// grant has its whole burst again.
 const GRANTS_MAX: usize = 10_000;
@@ -23,6 +28,7 @@ const BUSY_WAIT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Admission {
     meters: Mutex<HashMap<GrantId, Arc<Meter>>>,
+    shared: Option<SharedLimits>,
 }
 
 /// One grant's.
@@ -47,12 +53,25 @@ pub struct Refused {
 
 impl Admission {
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(shared: Option<SharedLimits>) -> Self {
+        Self { shared, ..Self::default() }
     }
 
     /// Lets a request of this grant in, or tells when to come back. The grant's own limits count; changing them starts anew.
-    pub fn admit(&self, grant: &Grant) -> Result<Ticket, Refused> {
+    pub async fn admit(&self, grant: &Grant) -> Result<Ticket, Refused> {
+        let ticket = self.admit_here(grant)?;
+        let Some(shared) = &self.shared else { return Ok(ticket) };
+        match shared.count(grant.id, &grant.limits).await {
+            Some(SharedVerdict::Refused { retry_after }) => {
+                Err(Refused { retry_after, limit: grant.limits.burst, reason: "rate_limited" })
+            }
+            // Without an answer the count above has decided.
+            Some(SharedVerdict::Passed) | None => Ok(ticket),
+        }
+    }
+
+    /// By what this replica has let in.
+    fn admit_here(&self, grant: &Grant) -> Result<Ticket, Refused> {
         let meter = self.meter(grant);
         let ticket = Ticket::take(&meter).ok_or(Refused {
             retry_after: BUSY_WAIT,
@@ -148,51 +167,51 @@ mod tests {
 
     #[test]
     fn a_burst_passes_and_the_next_is_told_when_to_come_back() {
-        let (admission, grant) = (Admission::new(), grant(1, 3, 100));
+        let (admission, grant) = (Admission::default(), grant(1, 3, 100));
         for _ in 0..3 {
-            assert!(admission.admit(&grant).is_ok());
+            assert!(admission.admit_here(&grant).is_ok());
         }
-        let refused = admission.admit(&grant).map(|_| ()).unwrap_err();
+        let refused = admission.admit_here(&grant).map(|_| ()).unwrap_err();
         assert_eq!((refused.reason, refused.limit), ("rate_limited", 3));
         assert!(refused.retry_after > Duration::ZERO && refused.retry_after <= Duration::from_secs(1));
     }
 
     #[test]
     fn requests_at_once_are_counted_until_they_end() {
-        let (admission, grant) = (Admission::new(), grant(1_000, 1_000, 2));
-        let (first, second) = (admission.admit(&grant).unwrap_or_else(|_| panic!()), admission.admit(&grant));
+        let (admission, grant) = (Admission::default(), grant(1_000, 1_000, 2));
+        let (first, second) = (admission.admit_here(&grant).unwrap_or_else(|_| panic!()), admission.admit_here(&grant));
         assert!(second.is_ok());
-        assert_eq!(admission.admit(&grant).map(|_| ()).unwrap_err().reason, "too_many_at_once");
+        assert_eq!(admission.admit_here(&grant).map(|_| ()).unwrap_err().reason, "too_many_at_once");
         drop(first);
-        assert!(admission.admit(&grant).is_ok());
+        assert!(admission.admit_here(&grant).is_ok());
     }
 
     #[test]
     fn a_request_refused_for_running_beside_too_many_costs_no_rate() {
-        let (admission, grant) = (Admission::new(), grant(1, 2, 1));
-        let running = admission.admit(&grant);
+        let (admission, grant) = (Admission::default(), grant(1, 2, 1));
+        let running = admission.admit_here(&grant);
         for _ in 0..10 {
-            assert_eq!(admission.admit(&grant).map(|_| ()).unwrap_err().reason, "too_many_at_once");
+            assert_eq!(admission.admit_here(&grant).map(|_| ()).unwrap_err().reason, "too_many_at_once");
         }
         drop(running);
-        assert!(admission.admit(&grant).is_ok());
+        assert!(admission.admit_here(&grant).is_ok());
     }
 
     #[test]
     fn grants_do_not_share_limits_and_a_changed_limit_counts_at_once() {
-        let (admission, mut one, other) = (Admission::new(), grant(1, 1, 8), grant(1, 1, 8));
-        assert!(admission.admit(&one).is_ok());
-        assert!(admission.admit(&one).is_err());
-        assert!(admission.admit(&other).is_ok());
+        let (admission, mut one, other) = (Admission::default(), grant(1, 1, 8), grant(1, 1, 8));
+        assert!(admission.admit_here(&one).is_ok());
+        assert!(admission.admit_here(&one).is_err());
+        assert!(admission.admit_here(&other).is_ok());
         one.limits.burst = 5;
-        assert!(admission.admit(&one).is_ok());
+        assert!(admission.admit_here(&one).is_ok());
     }
 
     #[test]
     fn the_map_of_grants_is_bounded() {
-        let admission = Admission::new();
+        let admission = Admission::default();
         for _ in 0..=GRANTS_MAX {
-            assert!(admission.admit(&grant(1, 1, 1)).is_ok());
+            assert!(admission.admit_here(&grant(1, 1, 1)).is_ok());
         }
         assert!(admission.meters.lock().unwrap().len() <= GRANTS_MAX);
     }

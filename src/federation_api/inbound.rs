@@ -103,7 +103,7 @@ impl Inbound {
         };
         self.know(&permit.grant);
         services.renewal.note_use(&permit.grant, &identity.serial, &*services.clock);
-        match services.admission.admit(&permit.grant) {
+        match services.admission.admit(&permit.grant).await {
             Ok(ticket) => self.ticket = Some(ticket),
             Err(refused) => return Err(self.over_limit(refused).await),
         }

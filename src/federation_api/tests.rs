@@ -205,7 +205,7 @@ impl Owner {
             rows: Arc::clone(&rows) as Arc<dyn LocalRows>,
             audit: audit_writer::start(Arc::clone(&log) as Arc<dyn AuditLog>, AuditLimits::default()),
             audit_mode,
-            admission: Admission::new(),
+            admission: Admission::default(),
             renewal: Renewal::new(nowhere(), Arc::new(NoCa), ExtensionArc::default(), cache.clone()),
             cursor_key: secret.mac_key("peer cursor"),
             query_hash_key: secret.mac_key("query hash"),

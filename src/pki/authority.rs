@@ -44,6 +44,26 @@ pub trait CertificateAuthority: Send + Sync + 'static {
     fn issuers(&self) -> Vec<Vec<u8>> {
         vec![self.root()]
     }
+
+    /// How it stands with the authority, as last seen: nothing is asked.
+    fn health(&self) -> CaHealth {
+        CaHealth::default()
+    }
+}
+
+/// How it stands with an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaHealth {
+    /// It answered when it was asked last.
+    pub reachable: bool,
+    /// Revocations that it was not told yet. The grants are refused already; what waits is the list.
+    pub revocations_waiting: u64,
+}
+
+impl Default for CaHealth {
+    fn default() -> Self {
+        Self { reachable: true, revocations_waiting: 0 }
+    }
 }
 
 /// What is to be certified. Everything but the key comes from the grant.
@@ -149,6 +169,17 @@ pub enum CaError {
 }
 
 impl CaError {
+    /// What an operator does about it; empty where the text says it all.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::StepCa(error) => error.remedy(),
+            Self::Sealed(_) => "Is this the master secret with which the site was made? Restore that file.".to_owned(),
+            Self::Store(_) => "See the log for the database's own words.".to_owned(),
+            _ => String::new(),
+        }
+    }
+
     /// For the edges: unreachable is 503, everything else a defect; the text stays in the log.
     #[must_use]
     pub fn fault(&self) -> Fault {

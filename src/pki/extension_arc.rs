@@ -1,5 +1,7 @@
 //! The two extensions that tie a client certificate to a grant: their names and their exact bytes.
 
+use std::fmt;
+
 use uuid::Uuid;
 use x509_parser::der_parser::oid::Oid;
 
@@ -49,6 +51,14 @@ impl ExtensionArc {
 
     pub(crate) fn subject(&self) -> &IdentityExtension {
         &self.subject
+    }
+}
+
+/// Dotted, as it was given.
+impl fmt::Display for ExtensionArc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let grant = self.grant.oid.to_id_string();
+        f.write_str(grant.rsplit_once('.').map_or(grant.as_str(), |(arc, _)| arc))
     }
 }
 

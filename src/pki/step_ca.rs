@@ -122,6 +122,20 @@ impl StepCa {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Verifies a list that was kept, with the issuers that were kept beside it. They are learnt from it as long as step-ca was not
+    /// asked for them itself.
+    pub(crate) fn adopt(&self, issuers: Vec<Vec<u8>>, crl: &[u8]) -> Result<Crl, CrlError> {
+        let inner = &self.inner;
+        let known = inner.issuers.load_full();
+        if known.len() > 1 {
+            return verify_crl_by(crl, &known).or_else(|_| verify_crl_by(crl, &inner.leading_to_root(issuers)));
+        }
+        let issuers = inner.leading_to_root(issuers);
+        let crl = verify_crl_by(crl, &issuers)?;
+        inner.issuers.store(Arc::new(issuers));
+        Ok(crl)
+    }
+
     /// Tries every part: for `doctor` and for setting up. The certificate that is signed on the way is for a key that is gone
     /// and a grant that does not exist.
     pub async fn examine(&self) -> Examination {
@@ -238,6 +252,9 @@ impl Inner {
         let key = new_key_and_csr().map_err(|error| CaError::Unusable(error.to_string().into()))?;
         let csr = csr_from_pem(&key.csr_pem).map_err(|error| CaError::Refused(error.to_string().into()))?;
         let not_after = whole_second(now + lifetime).min(checks::last_end(&self.issuers.load())?);
+        if not_after <= whole_second(now) {
+            return Err(CaError::Refused("its life would end before it starts".into()));
+        }
         let signing = Signing {
             csr: &csr,
             subject: first,
@@ -374,11 +391,14 @@ impl Inner {
 
     async fn refresh_issuers(&self) -> Result<(), StepCaError> {
         let offered = self.api.intermediates().await?;
-        let now = self.clock.now();
-        let mut issuers = vec![self.root.clone()];
-        issuers.extend(checks::intermediates_of(&self.root, offered, now));
-        self.issuers.store(Arc::new(issuers));
+        self.issuers.store(Arc::new(self.leading_to_root(offered)));
         Ok(())
+    }
+
+    fn leading_to_root(&self, offered: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        let mut issuers = vec![self.root.clone()];
+        issuers.extend(checks::intermediates_of(&self.root, offered, self.clock.now()));
+        issuers
     }
 
     fn token(

@@ -13,12 +13,16 @@ use zeroize::Zeroizing;
 
 use super::database::Database;
 use super::{BootError, limits};
-use crate::config::{Config, MasterSecretSource};
+use crate::config::{CaKind, Config, MasterSecretSource};
 use crate::pki::authority::CertificateAuthority;
 use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
 use crate::pki::extension_arc::ExtensionArc;
+use crate::pki::outboxed_ca::OutboxedCa;
+use crate::pki::step_ca::StepCa;
+use crate::pki::step_ca::config::StepCaConfig;
 use crate::postgres::authority_feed::{self, AuthorityFeed, FeedSinks};
 use crate::postgres::ca_store::SqlCaStore;
+use crate::postgres::revocation_outbox::SqlRevocationOutbox;
 use crate::secrets::MasterSecret;
 use crate::tls::upkeep::Upkeep;
 use crate::tls::{ClientGate, SwappableIdentity};
@@ -46,10 +50,14 @@ impl Pki {
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, BootError> {
         let arc = config.ca.extension_arc.clone();
-        let options = CaOptions { arc: arc.clone(), crl_lifetime: lifetime(config.limits.crl) };
-        let store = Arc::new(SqlCaStore::new(database.sessions()));
-        let ca = embedded_ca(config, store, master, options, clock).await?;
-        let ca: Arc<dyn CertificateAuthority> = Arc::new(ca);
+        let ca: Arc<dyn CertificateAuthority> = match &config.ca.kind {
+            CaKind::Embedded => {
+                let options = CaOptions { arc: arc.clone(), crl_lifetime: lifetime(config.limits.crl) };
+                let store = Arc::new(SqlCaStore::new(database.sessions()));
+                Arc::new(embedded_ca(config, store, master, options, clock).await?)
+            }
+            CaKind::StepCa(step_ca) => Arc::new(outboxed_ca(config, step_ca, database, clock).await?),
+        };
         let (gate, identity) = (ClientGate::new(), SwappableIdentity::new());
         let upkeep = Upkeep {
             authority: Arc::clone(&ca),
@@ -59,7 +67,10 @@ impl Pki {
             server_lifetime: lifetime(config.limits.server_certificate),
             clock: Arc::clone(clock),
         };
-        upkeep.once().await.map_err(|error| BootError::new(STEP, error, "see the log for the reason"))?;
+        upkeep.once().await.map_err(|error| {
+            let remedy = error.remedy();
+            BootError::new(STEP, error, remedy)
+        })?;
         Ok(Self { ca, arc, gate, identity, upkeep })
     }
 
@@ -103,6 +114,22 @@ pub(super) async fn follow(
 
 fn lifetime(limit: Duration) -> time::Duration {
     time::Duration::try_from(limit).unwrap_or(time::Duration::DAY)
+}
+
+/// The site's step-ca. What waits for it, and its list, are in the database.
+async fn outboxed_ca(
+    config: &Config,
+    step_ca: &StepCaConfig,
+    database: &Database,
+    clock: &Arc<dyn Clock>,
+) -> Result<OutboxedCa, BootError> {
+    let (arc, step_ca) = (config.ca.extension_arc.clone(), step_ca.clone());
+    let ca = StepCa::open(step_ca, arc, Arc::clone(clock)).await.map_err(|error| {
+        let remedy = error.remedy();
+        BootError::new(STEP, error, remedy)
+    })?;
+    let outbox = Arc::new(SqlRevocationOutbox::new(database.sessions()));
+    Ok(OutboxedCa::new(ca, outbox, Arc::clone(clock)))
 }
 
 /// The site's CA: the one that `gateway init` was given, the one that the database has, or a new one.

@@ -8,10 +8,10 @@ use secrecy::SecretString;
 
 use super::node::check;
 use super::{BootError, limits};
-use crate::config::{Config, PostgresConfig};
+use crate::config::{Config, PostgresConfig, Tier};
 use crate::doctor;
 use crate::postgres::embedded::{EmbeddedOptions, EmbeddedPostgres};
-use crate::postgres::pool::{DatabaseUrl, PoolOptions, Pools};
+use crate::postgres::pool::{DatabaseUrl, PoolOptions, Pools, SqlCause};
 use crate::postgres::{migrations, site};
 use crate::secrets::Token;
 
@@ -52,6 +52,9 @@ impl Database {
         if !applied.is_empty() {
             tracing::info!(migrations = applied.len(), "schema brought up to date");
         }
+        if config.tier == Tier::Federated {
+            add_vectors(config, &url).await?;
+        }
         let sessions = limits::pool(&config.limits, "sessions", config.limits.sessions_pool);
         let peers = limits::pool(&config.limits, "peers", config.limits.peers_pool);
         let pools =
@@ -87,6 +90,21 @@ impl Database {
 
     pub(super) fn sessions(&self) -> Pool {
         self.pools.sessions.clone()
+    }
+}
+
+/// Adds the extension of tier `federated`. The probes have seen that it can be added, or is there.
+async fn add_vectors(config: &Config, url: &DatabaseUrl) -> Result<(), BootError> {
+    let remedy = "as a superuser, in this database: CREATE EXTENSION vector";
+    let client = url.connect(&PoolOptions::single("start", &config.limits)).await;
+    let client = client.map_err(|error| BootError::new(STEP, error, "is the database up?"))?;
+    // Replicas that start together: the loser of the race finds it there.
+    let added = client.batch_execute("CREATE EXTENSION IF NOT EXISTS vector").await;
+    let there = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')";
+    match (added, client.query_one(there, &[]).await) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Ok(row)) if row.get(0) => Ok(()),
+        (Err(error), _) => Err(BootError::told(STEP, SqlCause(&error).to_string(), remedy)),
     }
 }
 

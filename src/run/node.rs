@@ -26,6 +26,7 @@ use crate::postgres::grants::Grants;
 use crate::postgres::links::Links;
 use crate::postgres::rows::{PgLocalRows, QueryCanceller};
 use crate::secrets::MasterSecret;
+use crate::shared_limits::{RedisUrl, SharedLimits};
 use crate::telemetry::metrics::Metrics;
 use crate::{doctor, tls};
 
@@ -55,6 +56,9 @@ pub(super) struct Parts {
     pub(super) evaluator: ScopeEvaluatorHandle,
     pub(super) registry: PeerRegistryHandle,
     pub(super) fan_out: FanOutHandle,
+    pub(super) shared_limits: Option<SharedLimits>,
+    /// Ends what runs beside the doors.
+    stop: CancellationToken,
     pub(super) federation_url: Url,
     pub(super) enrollment_url: Url,
 }
@@ -71,6 +75,7 @@ impl Node {
         let names = config.server_names(federation, enrollment);
         let pki = Pki::open(&config, &database, &master, names, &clock).await?;
         let parts = Parts::assemble(config, clock, master, database, tables, pki, (federation, enrollment))?;
+        let stop = parts.stop.clone();
 
         let audit_store = AuditStore::new(parts.database.sessions());
         audit_store
@@ -79,7 +84,6 @@ impl Node {
             .map_err(|fault| BootError::new("audit", fault, "see the log for the database's own words"))?;
         let (feed, crl_news) =
             authority::follow(&parts.config, &parts.database, &parts.grants, &parts.registry).await?;
-        let stop = CancellationToken::new();
         parts.pki.keep(crl_news, stop.clone());
         let grants = Grants::new(parts.database.sessions());
         actix_rt::spawn(housekeeping::run(audit_store, grants, Arc::clone(&parts.clock), stop.clone()));
@@ -113,6 +117,8 @@ impl Parts {
         let canceller = QueryCanceller::new(&database.url)
             .map_err(|error| BootError::new("database", error, "correct postgres.url"))?;
         let metrics = Metrics::new().map_err(|error| BootError::new("metrics", error, "report this as a defect"))?;
+        let stop = CancellationToken::new();
+        let shared_limits = shared_limits(&config, &metrics, stop.clone())?;
         let catalog = tables.domain();
         let audit =
             audit_writer::start(Arc::new(AuditStore::new(database.pools.peers.clone())), limits::audit(&config.limits));
@@ -146,6 +152,8 @@ impl Parts {
             evaluator,
             registry,
             fan_out,
+            shared_limits,
+            stop,
         })
     }
 
@@ -162,6 +170,17 @@ impl Parts {
             state_dir: self.config.state_dir.display().to_string(),
         })
     }
+}
+
+/// Counts with the other replicas from now on; the node does not wait for it, because it can count alone.
+fn shared_limits(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<Option<SharedLimits>, BootError> {
+    let Some(url) = &config.redis else { return Ok(None) };
+    let url = RedisUrl::parse(url).map_err(|error| BootError::new("redis", error, "correct redis.url"))?;
+    Ok(Some(SharedLimits::start(url, &config.site, &config.limits, Arc::clone(metrics), stop)))
 }
 
 /// A probe that fails ends the start, with the words that `gateway doctor` has for it.

@@ -79,7 +79,7 @@ impl Parts {
             rows: Arc::new(rows),
             audit: self.audit.clone(),
             audit_mode: self.config.audit,
-            admission: federation_api::Admission::new(),
+            admission: federation_api::Admission::new(self.shared_limits.clone()),
             renewal: federation_api::Renewal::new(
                 Renewals::new(pool, bounds),
                 Arc::clone(&self.pki.ca),
@@ -119,6 +119,8 @@ impl Parts {
             evaluator: self.evaluator.clone(),
             gate: self.pki.gate.clone(),
             registry: self.registry.clone(),
+            authority: Arc::clone(&self.pki.ca),
+            shared_limits: self.shared_limits.clone(),
             clock: Arc::clone(&self.clock),
         })
     }

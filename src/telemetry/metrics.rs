@@ -29,6 +29,10 @@ pub struct Metrics {
     in_flight: Arc<AtomicUsize>,
     source_answers: Counter<u64>,
     egress_violations: Counter<u64>,
+    limit_fallbacks: Counter<u64>,
+    shared_limits: Gauge<u64>,
+    revocations_waiting: Gauge<u64>,
+    authority_reachable: Gauge<u64>,
     authority_fresh: Gauge<u64>,
     links: Mutex<LinkGauges>,
     crl_seconds: Gauge<i64>,
@@ -77,6 +81,22 @@ impl Metrics {
                 .u64_counter("mosaic_egress_violations")
                 .with_description("Rows that the second wall stopped; anything but zero is a defect")
                 .build(),
+            limit_fallbacks: meter
+                .u64_counter("mosaic_limit_fallbacks")
+                .with_description("Requests that this replica counted alone because Redis did not answer in time")
+                .build(),
+            shared_limits: gauge(
+                "mosaic_shared_limits_up",
+                "1 while replicas count the grants' requests together, 0 while each counts alone; absent without Redis",
+            ),
+            revocations_waiting: gauge(
+                "mosaic_revocations_waiting",
+                "Revocations that the certificate authority was not told yet; the grants themselves are refused already",
+            ),
+            authority_reachable: gauge(
+                "mosaic_certificate_authority_up",
+                "1 while the certificate authority answers, else 0",
+            ),
             authority_fresh: gauge(
                 "mosaic_authority_fresh",
                 "1 while grants are known to be current, else 0 and peers get 503",
@@ -123,6 +143,22 @@ impl Metrics {
     /// The second wall held something back.
     pub fn egress_violation(&self) {
         self.egress_violations.add(1, &[]);
+    }
+
+    /// This replica counted a request alone that all should have counted together.
+    pub fn limit_fallback(&self) {
+        self.limit_fallbacks.add(1, &[]);
+    }
+
+    /// Whether replicas count together now.
+    pub fn shared_limits(&self, up: bool) {
+        self.shared_limits.record(u64::from(up), &[]);
+    }
+
+    /// Whether the certificate authority answers, and how many revocations it was not told yet.
+    pub fn certificate_authority(&self, health: &crate::pki::authority::CaHealth) {
+        self.authority_reachable.record(u64::from(health.reachable), &[]);
+        self.revocations_waiting.record(health.revocations_waiting, &[]);
     }
 
     /// Whether grants are known to be current, and until when the revocation list is.

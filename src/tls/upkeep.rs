@@ -43,6 +43,17 @@ pub enum UpkeepError {
     Identity(#[from] IdentityError),
 }
 
+impl UpkeepError {
+    /// What an operator does about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Authority(error) => error.remedy(),
+            Self::Gate(_) | Self::Identity(_) => "See the log for the reason.".to_owned(),
+        }
+    }
+}
+
 impl Upkeep {
     /// Loads the current revocation list into the gate, and renews the server's certificate when it is due. Both are tried
     /// even when one fails; the first failure is returned.
@@ -65,7 +76,8 @@ impl Upkeep {
             pause = match self.once().await {
                 Ok(()) => LOOK_EVERY,
                 Err(error) => {
-                    tracing::warn!(%error, "the revocation list or the server certificate could not be refreshed");
+                    let remedy = error.remedy();
+                    tracing::warn!(%error, remedy, "the revocation list or the server certificate could not be refreshed");
                     RETRY_AFTER
                 }
             };

@@ -12,8 +12,10 @@ use crate::cli::context::{Context, write_private};
 use crate::cli::lists::sheet;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigArgs, DEFAULT_FILE, MasterSecretSource, Surroundings, Tier};
+use crate::config::{CaKind, Config, ConfigArgs, DEFAULT_FILE, MasterSecretSource, Surroundings, Tier};
 use crate::pki::ca_material::CaMaterial;
+use crate::pki::step_ca::config::StepCaConfig;
+use crate::pki::step_ca::setup;
 use crate::secrets::{MasterSecret, Token};
 
 /// Nothing that exists is overwritten: configuration, keys and tokens that are there are used as they are.
@@ -25,6 +27,46 @@ pub(crate) struct Init {
     /// The CA's private key: PEM, PKCS#8
     #[arg(long, value_name = "FILE", requires = "ca_cert")]
     ca_key: Option<PathBuf>,
+    /// Who signs certificates: the node itself, or a step-ca of this site [default: embedded; step-ca in tier federated]
+    #[arg(long, value_name = "KIND", value_parser = ["embedded", "step-ca"], conflicts_with = "ca_cert")]
+    ca: Option<String>,
+    #[command(flatten)]
+    step_ca: StepCaArgs,
+}
+
+/// What a node is told about its step-ca; becomes section [ca] of the configuration.
+#[derive(Debug, Default, Args)]
+struct StepCaArgs {
+    /// step-ca: https://<host>:<port>; the host stands among dnsNames of its ca.json
+    #[arg(long, value_name = "URL")]
+    ca_url: Option<String>,
+    /// step-ca: the root's fingerprint, as printed by 'step certificate fingerprint root_ca.crt'
+    #[arg(long, value_name = "SHA256")]
+    ca_fingerprint: Option<String>,
+    /// step-ca: the root in PEM, so that the node can start while step-ca is down
+    #[arg(long, value_name = "FILE")]
+    ca_root: Option<PathBuf>,
+    /// step-ca: name of the JWK provisioner [default: mosaic]
+    #[arg(long, value_name = "NAME")]
+    ca_provisioner: Option<String>,
+    /// step-ca: the password of the provisioner's key, in a file that only this user can read
+    #[arg(long, value_name = "FILE")]
+    ca_password_file: Option<PathBuf>,
+}
+
+impl StepCaArgs {
+    /// As configuration keys. Paths become absolute: in the file they would be seen from the file.
+    fn values(&self, around: &Surroundings) -> Vec<String> {
+        let path = |path: &PathBuf| around.current_dir.join(path).display().to_string();
+        let values = [
+            ("ca.url", self.ca_url.clone()),
+            ("ca.root_sha256", self.ca_fingerprint.clone()),
+            ("ca.root_file", self.ca_root.as_ref().map(path)),
+            ("ca.provisioner", self.ca_provisioner.clone()),
+            ("ca.password_file", self.ca_password_file.as_ref().map(path)),
+        ];
+        values.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))).collect()
+    }
 }
 
 /// What was set up.
@@ -37,11 +79,18 @@ pub(crate) struct Initialised {
 
 impl Init {
     pub(crate) fn run(self, context: &Context) -> Result<Outcome, Failure> {
-        let set_up = initialise(context.config_args(), context.around())?;
+        let mut args = context.config_args().clone();
+        args.set.extend(self.ca.iter().map(|kind| format!("ca.kind={kind}")));
+        args.set.extend(self.step_ca.values(context.around()));
+        let set_up = initialise(&args, context.around())?;
         if let (Some(certificate), Some(key)) = (&self.ca_cert, &self.ca_key) {
             import_ca(&set_up.config, certificate, key)?;
         }
         let config = &set_up.config;
+        let for_ca = match &config.ca.kind {
+            CaKind::Embedded => None,
+            CaKind::StepCa(step_ca) => Some(for_authority(config, step_ca)?),
+        };
         let file = config.file.clone().unwrap_or_default();
         let value = json!({
             "site": config.site.as_str(),
@@ -51,8 +100,25 @@ impl Init {
             "admin_token_file": config.admin_token_file(),
             "admin_token": set_up.admin_token,
         });
-        Ok(Outcome::new(&value, text(&set_up, &file)))
+        Ok(Outcome::new(&value, text(&set_up, &file) + for_ca.as_deref().unwrap_or_default()))
     }
+}
+
+/// Checks what the node was given for its step-ca, writes the template for it, and says what is to be done there.
+fn for_authority(config: &Config, step_ca: &StepCaConfig) -> Result<String, Failure> {
+    step_ca.check_files().map_err(|error| Failure::failed(error.to_string()).remedy(error.remedy()))?;
+    let template = config.state_dir.join("mosaic.tpl");
+    write_private(&template, &setup::template(&config.ca.extension_arc)).map_err(|e| failed(&template, &e))?;
+    let (site, arc, name) = (&config.site, config.ca.extension_arc.to_string(), &step_ca.provisioner);
+    let (host, port) = (step_ca.url.host_str().unwrap_or_default(), step_ca.url.port_or_known_default().unwrap_or(443));
+    let crl = setup::crl_settings();
+    Ok(format!(
+        "\non the machine of step-ca, before the first start:\n  a new authority:\n    compose/step-ca/init --name {site} --dns {host} \
+         --address :{port} --arc {arc}\n  one that exists, with {template} copied there:\n    step ca provisioner add {name} --type JWK \
+         --create --x509-template mosaic.tpl --disable-renewal \\\n      --x509-min-dur 1m --x509-default-dur 24h --x509-max-dur 2160h\n    \
+         in ca.json: \"crl\": {crl}\n    restart step-ca\n'mosaic gateway doctor' tells what is missing\n",
+        template = template.display(),
+    ))
 }
 
 fn text(set_up: &Initialised, file: &Path) -> String {

@@ -22,7 +22,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The name of the provisioner that `compose/step-ca/init` makes.
 pub const DEFAULT_PROVISIONER: &str = "mosaic";
 
-/// Section `[ca]` of the configuration with `adapter = "step-ca"`.
+/// Section `[ca]` of the configuration with `kind = "step-ca"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepCaConfig {
     /// `ca.url`: where step-ca answers. `https`, a host that stands among the `dnsNames` of its ca.json, no path.
@@ -40,7 +40,7 @@ pub struct StepCaConfig {
     /// `ca.provisioner_key_file`: the provisioner's encrypted key (a compact JWE), for an authority that does not hand it out at
     /// `/provisioners`.
     pub provisioner_key_file: Option<PathBuf>,
-    /// `ca.timeout_ms`: for each request to the authority.
+    /// `limits.ca_request_ms`: for each request to the authority.
     pub timeout: Duration,
 }
 
@@ -63,6 +63,15 @@ impl StepCaConfig {
             return wrong("ca.provisioner is empty");
         }
         Ok(())
+    }
+
+    /// Whether the files are there and private: for whoever sets a node up, before anything is started.
+    pub fn check_files(&self) -> Result<(), StepCaError> {
+        self.read_password().map(drop)?;
+        match &self.root_file {
+            Some(path) => super::root::read(path, &self.root_sha256).map(drop),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn read_password(&self) -> Result<Password, StepCaError> {

@@ -49,6 +49,10 @@ pub enum StepCaError {
     Crl(#[from] CrlError),
     #[error("step-ca revoked the certificate, but its revocation list does not name it yet")]
     CrlBehind,
+    #[error("the revocation list of step-ca is past its end")]
+    CrlStale,
+    #[error("step-ca offers the revocation list {offered}, and {kept} was seen already")]
+    CrlOlder { offered: u64, kept: u64 },
     #[error("step-ca answered {status}: {message}")]
     Answer { status: u16, message: Box<str> },
     #[error("the answer of step-ca cannot be read: {0}")]
@@ -114,6 +118,15 @@ impl StepCaError {
             Self::CrlDisabled | Self::CrlBehind => {
                 "Set in ca.json: \"crl\": {\"enabled\": true, \"generateOnRevoke\": true, \"cacheDuration\": \"1h\", \
                  \"renewPeriod\": \"20m\"}, and restart step-ca."
+                    .to_owned()
+            }
+            Self::CrlStale => {
+                "Check that step-ca renews its list (crl.renewPeriod in ca.json) and that both clocks are right."
+                    .to_owned()
+            }
+            Self::CrlOlder { .. } => {
+                "Was step-ca's database restored from a backup? Let its list grow past that number, or, if you know why, forget the \
+                 kept one: DELETE FROM authority_crl, and restart every replica."
                     .to_owned()
             }
             Self::Crl(_) => "See what step-ca serves at /crl; it must be signed by the root or an intermediate of it.".to_owned(),

@@ -1,5 +1,6 @@
 //! The authority's root: found by its fingerprint, before anything of the authority can be trusted.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -15,18 +16,22 @@ use crate::secrets::sha256;
 /// DER of the root: from its file, else from the authority. Its fingerprint decides, wherever it comes from.
 pub(super) async fn find(config: &StepCaConfig) -> Result<Vec<u8>, StepCaError> {
     if let Some(path) = &config.root_file {
-        let read = || {
-            let text = std::fs::metadata(path)
-                .ok()
-                .filter(|metadata| metadata.len() <= PEM_BYTES_LIMIT as u64)
-                .and_then(|_| std::fs::read_to_string(path).ok())?;
-            certificate_from_pem(&text).ok().filter(|der| sha256(der) == config.root_sha256)
-        };
-        return read().ok_or_else(|| StepCaError::RootFile(path.clone()));
+        return read(path, &config.root_sha256);
     }
     let sha256_hex = to_hex(&config.root_sha256);
     let root = Api::new(config.url.clone(), unverified()?, config.timeout)?.root(&sha256_hex).await?;
     if sha256(&root) == config.root_sha256 { Ok(root) } else { Err(StepCaError::RootUnknown(sha256_hex.into())) }
+}
+
+/// DER of the root from its file.
+pub(super) fn read(path: &Path, root_sha256: &[u8; 32]) -> Result<Vec<u8>, StepCaError> {
+    let text = std::fs::metadata(path)
+        .ok()
+        .filter(|metadata| metadata.len() <= PEM_BYTES_LIMIT as u64)
+        .and_then(|_| std::fs::read_to_string(path).ok());
+    text.and_then(|text| certificate_from_pem(&text).ok())
+        .filter(|der| sha256(der) == *root_sha256)
+        .ok_or_else(|| StepCaError::RootFile(path.to_owned()))
 }
 
 /// TLS to a server that proves nothing. Only for fetching what a hash proves; nothing secret is sent over it.
