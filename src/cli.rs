@@ -139,6 +139,7 @@ mod tests {
             "mosaic gateway init --site home --state-dir x",
             "mosaic gateway serve --config mosaic.toml",
             "mosaic gateway doctor --json",
+            "mosaic gateway rotate-secret --wait 5",
             "mosaic federation grant create --peer home --user ada --scope scope.json",
             "mosaic federation grant list --status active --json",
             "mosaic federation grant revoke 01900000-0000-7000-8000-000000000000",

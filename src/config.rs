@@ -11,11 +11,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use mosaic_actors::domain::identity::SiteName;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::pki::extension_arc::ExtensionArc;
 use crate::pki::step_ca::config::StepCaConfig;
+use crate::secrets::{MasterSecret, SecretError};
 
 pub mod keys;
 pub mod limits;
@@ -62,6 +63,9 @@ pub struct Config {
     pub resources: Vec<ResourceConfig>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
+    /// Where the process kills itself (ADR 19).
+    #[cfg(debug_assertions)]
+    pub crash_at: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +162,16 @@ pub enum MasterSecretSource {
     Given(SecretString),
 }
 
+impl MasterSecretSource {
+    /// The secrets as they are there now.
+    pub fn read(&self) -> Result<MasterSecret, SecretError> {
+        match self {
+            Self::File(file) => MasterSecret::load(file),
+            Self::Given(text) => MasterSecret::parse(text.expose_secret()),
+        }
+    }
+}
+
 impl ListenerConfig {
     /// The URL for invites. Without a configured one: the address that the listener is bound to, or this machine's name when
     /// it is bound to all addresses.
@@ -180,6 +194,14 @@ impl ListenerConfig {
 }
 
 impl Config {
+    /// Where a node or a command dies, if a test says so. Nothing in a release build.
+    pub fn arm_crash_point(&self) {
+        #[cfg(debug_assertions)]
+        if let Some(point) = &self.crash_at {
+            crate::crash_points::arm(point);
+        }
+    }
+
     /// Names for the server certificates: the hosts of both public URLs. IP addresses come without brackets.
     #[must_use]
     pub fn server_names(&self, federation: SocketAddr, enrollment: SocketAddr) -> Vec<String> {

@@ -3,6 +3,7 @@
 // What a node is told at boot.
 pub mod clock;
 pub mod config;
+pub mod crash_points;
 pub mod secrets;
 
 // The doors.
@@ -29,5 +30,6 @@ pub mod tls;
 pub mod cli;
 pub mod demo;
 pub mod doctor;
+pub mod rotation;
 pub mod run;
 pub mod telemetry;

@@ -25,6 +25,7 @@ pub mod ca_store;
 pub mod enrollment;
 pub mod grants;
 pub mod links;
+pub mod master_secrets;
 pub mod renewal;
 pub mod revocation_outbox;
 

@@ -3,6 +3,7 @@
 //! Start order, each step only after the one before it:
 //! 1. the machine: state directory, ports, core dumps; by the same probes as `gateway doctor`
 //! 2. database: the private one starts (tier `local`), the schema is brought up to date, the database is claimed for this site
+//!    and this replica says which master secrets it knows and learns which one seals
 //! 3. catalog: declared resources are compared with the tables
 //! 4. listeners are bound, so that a taken port ends the start before anything is served; nothing is accepted yet
 //! 5. certificates: the CA opens, the revocation list and the server certificate are loaded
@@ -30,6 +31,7 @@ mod error;
 mod housekeeping;
 mod limits;
 mod node;
+mod replica;
 mod services;
 
 pub use error::BootError;
@@ -81,6 +83,7 @@ pub async fn serve(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Boo
     if let Err(error) = crate::doctor::core_dumps_off() {
         tracing::warn!(%error, "core dumps could not be turned off; a crash may write keys and rows to disk");
     }
+    config.arm_crash_point();
     let mut ends = Ends::listen()?;
     let running = tokio::select! {
         started = start(config) => started?,

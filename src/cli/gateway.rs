@@ -7,6 +7,7 @@ use super::outcome::{Failure, Outcome};
 
 mod doctor;
 pub(crate) mod init;
+mod rotate_secret;
 pub(crate) mod serve;
 
 #[derive(Debug, Subcommand)]
@@ -17,6 +18,8 @@ pub(crate) enum GatewayCommand {
     Serve(serve::Serve),
     /// Check every dependency and say what to do about those that are missing
     Doctor(doctor::Doctor),
+    /// Replace the master secret and seal every private key with the new one, while the node runs
+    RotateSecret(rotate_secret::RotateSecret),
 }
 
 impl GatewayCommand {
@@ -24,6 +27,7 @@ impl GatewayCommand {
         match self {
             Self::Init(command) => command.run(context),
             Self::Doctor(command) => command.run(context).await,
+            Self::RotateSecret(command) => command.run(context).await,
             Self::Serve(_) => unreachable!("invariant: the node has its own runtime"),
         }
     }

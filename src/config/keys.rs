@@ -156,10 +156,14 @@ pub(super) const WITHOUT_FIXED_DEFAULT: &[&str] = &[
     "ca.provisioner_key_file",
 ];
 
+/// For tests of what a crash leaves (ADR 19). A release build does not know it, and so starts nothing when it is set.
+pub(super) const CRASH_AT: &str = "test.crash_at";
+
 /// Every key's path, limits included.
 pub(super) fn paths() -> impl Iterator<Item = String> {
     let limits = Limits::TABLE.iter().map(|spec| format!("limits.{}", spec.key));
-    KEYS.iter().map(|spec| spec.key.to_owned()).chain(limits)
+    let of_debug_builds = cfg!(debug_assertions).then(|| CRASH_AT.to_owned());
+    KEYS.iter().map(|spec| spec.key.to_owned()).chain(limits).chain(of_debug_builds)
 }
 
 /// `api.listen` → `MOSAIC_API_LISTEN`.

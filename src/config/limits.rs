@@ -269,6 +269,9 @@ limits! {
         reconnect_max: ms = 2_000 in 100..=60_000, "reconnect_max_ms", "longest such pause: a database that is back is found at once";
         clock_skew: ms = 5_000 in 100..=60_000, "clock_skew_ms", "between this machine and its database, before doctor warns";
     }
+    "Master secret" {
+        secrets_reread: ms = 2_000 in 50..=10_000, "secrets_reread_ms", "between two looks at master_secret_file and at which secret seals; a rotation waits for two of them";
+    }
     "Embedded database (tier local)" {
         embedded_connections: count = 60 in 20..=1_000, "embedded_connections", "both pools, the watchers, and a person with psql";
         embedded_buffers: mib = 32 in 8..=16_384, "embedded_buffers_mib", "shared_buffers: a small machine next to the node";

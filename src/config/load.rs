@@ -65,6 +65,8 @@ fn assemble(reader: &mut Reader, around: &Surroundings) -> Option<Config> {
     let master_secret = master_secret(reader, state_dir.as_deref(), around);
     let limits = limits(reader, tier);
     let ca = ca(reader, tier, &limits);
+    #[cfg(debug_assertions)]
+    let crash_at = crash_at(reader);
     let resources = resources::read(&std::mem::take(&mut reader.sources.resources), &mut reader.sources.problems);
     refuse_shared_addresses(reader, &api, &federation, &enrollment);
     Some(Config {
@@ -83,6 +85,8 @@ fn assemble(reader: &mut Reader, around: &Surroundings) -> Option<Config> {
         limits,
         resources,
         file: reader.sources.file.clone(),
+        #[cfg(debug_assertions)]
+        crash_at,
     })
 }
 
@@ -322,6 +326,15 @@ fn master_secret(reader: &mut Reader, state_dir: Option<&Path>, around: &Surroun
     file.or_else(|| credential().filter(|path| path.is_file()))
         .or_else(|| state_dir.map(|dir| dir.join("master.secret")))
         .map(MasterSecretSource::File)
+}
+
+#[cfg(debug_assertions)]
+fn crash_at(reader: &mut Reader) -> Option<String> {
+    reader.text(super::keys::CRASH_AT, |text| {
+        let known = crate::crash_points::POINTS.contains(&text);
+        let known = known.then(|| text.to_owned());
+        known.ok_or_else(|| wrong("is no crash point", "name one of those in src/crash_points.rs"))
+    })
 }
 
 fn limits(reader: &mut Reader, tier: Option<Tier>) -> Limits {

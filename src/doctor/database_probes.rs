@@ -297,7 +297,8 @@ async fn authority(config: &Config, url: &DatabaseUrl, clock: &Arc<dyn Clock>) -
     const NAME: &str = "certificate authority";
     let later = || (Probe::green(NAME, "not made yet; the first 'mosaic gateway serve' makes it"), None);
     let broken = |detail: String| {
-        let remedy = "use the master secret with which this site was made: restore master_secret_file from a backup";
+        let remedy = "use the master secret with which this site was made: restore master_secret_file from a backup, or, after a \
+                      rotation, copy it from a machine where a replica runs";
         (Probe::red(NAME, detail, remedy), None)
     };
     let master = match &config.master_secret {

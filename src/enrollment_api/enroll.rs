@@ -14,6 +14,7 @@ use mosaic_actors::domain::identity::Serial;
 use tokio::time::Instant;
 
 use super::Services;
+use crate::crash_points;
 use crate::http::{ApiError, CurrentRequest, bearer_token, json, parse_json, read_body, remote_ip};
 use crate::pki::authority::{ClientRequest, IssuedCertificate};
 use crate::pki::csr::{public_key_sha256, verify_csr};
@@ -100,6 +101,7 @@ async fn redeem(
     // Before the claim: an upload that breaks off must not spend the token.
     let csr = csr(services, request, payload, current).await?;
     let claim = services.enrollments.claim(&token).await.map_err(claim_refused)?;
+    crash_points::reach("enrolment.claimed");
     let public_key =
         verify_csr(&csr).map_err(|error| by_asker(Fault::invalid(format!("csr: {error}")), "csr_refused"))?;
     let key_sha256 = public_key_sha256(&public_key);
@@ -108,8 +110,11 @@ async fn redeem(
             .with_message("csr: this key is already on record; enrol with a new one");
         return Err(by_asker(fault, "key_on_record"));
     }
+    crash_points::reach("enrolment.key_checked");
     let issued = issue(services, &claim, public_key, csr).await?;
+    crash_points::reach("enrolment.compared");
     let completed = complete(services, &claim, &issued, key_sha256, current, remote).await?;
+    crash_points::reach("enrolment.recorded");
     // Best effort: should this replica not have heard of it in time, the asker's first request is refused and its second is not.
     services.grants.reached(completed.authority_version, Instant::now() + services.limits.grant_visible).await;
     Ok(EnrollAnswer {
@@ -163,6 +168,7 @@ async fn issue(
         tracing::error!(grant = %claim.grant, %error, "the certificate authority issued nothing");
         by_node(error.fault(), "ca_failed")
     })?;
+    crash_points::reach("enrolment.issued");
     if let Err(mismatch) = check_issued(&issued, &request, &services.arc) {
         tracing::error!(grant = %claim.grant, %mismatch, "the certificate authority issued something else than it was asked for");
         withdraw(services, &issued).await;

@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use super::Services;
 use super::inbound::Inbound;
+use crate::crash_points;
 use crate::http::{ApiError, json, parse_json};
 use crate::pki::authority::{ClientRequest, IssuedCertificate};
 use crate::pki::csr::{public_key_sha256, verify_csr};
@@ -69,7 +70,9 @@ async fn answer(
         Ok(renewable) => renewable,
         Err(refusal) => return Err(refused(inbound, &refusal).await),
     };
+    crash_points::reach("renewal.read");
     let issued = issue(inbound, permit, renewable, public_key, csr).await?;
+    crash_points::reach("renewal.issued");
     let on_record = IssuedForClaim {
         serial: issued.serial.clone(),
         public_key_sha256: asked.public_key_sha256,
@@ -85,6 +88,7 @@ async fn answer(
             return Err(refused(inbound, &refusal).await);
         }
     };
+    crash_points::reach("renewal.recorded");
     // Best effort: a replica that has not heard of the certificate refuses it for the moment.
     renewal.grants.reached(version, Instant::now() + inbound.services.limits.certificate_visible).await;
     inbound.answered();

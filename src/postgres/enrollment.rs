@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::audit;
 use super::grants::{ChangedBy, authority_version, change_event, lock_authority};
 use super::pool::{OrFault, sql_fault};
+use crate::crash_points;
 
 /// Enrolment tokens in Postgres.
 #[derive(Clone)]
@@ -209,6 +210,7 @@ impl Enrollments {
         event.grant_version = Some(grant_version);
         audit::insert(&*transaction, &[event]).await.or_fault("complete an enrolment")?;
         let authority_version = authority_version(&*transaction).await.or_fault("complete an enrolment")?;
+        crash_points::reach("enrolment.uncommitted");
         transaction.commit().await.or_fault("complete an enrolment")?;
         Ok(Completed { grant_version, authority_version })
     }

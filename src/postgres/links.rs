@@ -15,6 +15,7 @@ use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::pool::{OrFault, sql_fault};
+use crate::crash_points;
 
 /// The links in Postgres.
 #[derive(Clone)]
@@ -253,6 +254,7 @@ async fn renew(
         return Ok(Renewed::Elsewhere(Box::new(stored)));
     }
     let new = renewal.await?;
+    crash_points::reach("renewal.received");
     let updated = transaction
         .execute(
             STORE_RENEWED,

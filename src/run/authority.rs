@@ -82,17 +82,13 @@ impl Pki {
 
 /// The secret that seals keys and authenticates cursors.
 pub(super) fn master_secret(config: &Config) -> Result<MasterSecret, BootError> {
-    use secrecy::ExposeSecret;
-    let (loaded, remedy) = match &config.master_secret {
+    let remedy = match &config.master_secret {
         MasterSecretSource::File(file) => {
-            let remedy = format!("run `mosaic gateway init` to make {}, or restore it from a backup", file.display());
-            (MasterSecret::load(file), remedy)
+            format!("run `mosaic gateway init` to make {}, or restore it from a backup", file.display())
         }
-        MasterSecretSource::Given(text) => {
-            (MasterSecret::parse(text.expose_secret()), "give base64 of 32 bytes".to_owned())
-        }
+        MasterSecretSource::Given(_) => "give base64 of 32 bytes".to_owned(),
     };
-    loaded.map_err(|error| BootError::new("master secret", error, remedy))
+    config.master_secret.read().map_err(|error| BootError::new("master secret", error, remedy))
 }
 
 /// Connects the feed and waits until this replica knows the rights.

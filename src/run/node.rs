@@ -16,6 +16,7 @@ use url::Url;
 use super::authority::{self, Pki};
 use super::database::Database;
 use super::doors::{Doors, Sockets, address};
+use super::replica::Replica;
 use super::{BootError, Ready, housekeeping, limits};
 use crate::config::Config;
 use crate::peer_http::{HttpDialer, PeerLimits};
@@ -38,13 +39,14 @@ pub(super) struct Node {
     feed: AuthorityFeed,
     database: Database,
     stop: CancellationToken,
+    replica: Replica,
 }
 
 /// What the doors are built from.
 pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) master: MasterSecret,
+    pub(super) master: Arc<MasterSecret>,
     pub(super) database: Database,
     pub(super) tables: Arc<TableCatalog>,
     pub(super) catalog: Arc<Catalog>,
@@ -67,8 +69,9 @@ impl Node {
     pub(super) async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<(Self, Ready), BootError> {
         tls::install_default_provider();
         check(doctor::check_machine(&config))?;
-        let master = authority::master_secret(&config)?;
+        let master = Arc::new(authority::master_secret(&config)?);
         let database = Database::open(&config, &clock).await?;
+        let replica = Replica::enter(&config, &database, &master).await?;
         let tables = catalog(&config, &database).await?;
         let sockets = Sockets::bind(&config)?;
         let (federation, enrollment) = (address(&sockets.federation)?, address(&sockets.enrollment)?);
@@ -86,11 +89,13 @@ impl Node {
             authority::follow(&parts.config, &parts.database, &parts.grants, &parts.registry).await?;
         parts.pki.keep(crl_news, stop.clone());
         let grants = Grants::new(parts.database.sessions());
+        actix_rt::spawn(replica.clone().run(stop.clone()));
         actix_rt::spawn(housekeeping::run(audit_store, grants, Arc::clone(&parts.clock), stop.clone()));
 
         let ready = parts.ready(&sockets)?;
         let doors = Doors::open(&parts, sockets)?;
-        let node = Self { doors, registry: parts.registry, audit: parts.audit, feed, database: parts.database, stop };
+        let (registry, audit, database) = (parts.registry, parts.audit, parts.database);
+        let node = Self { doors, registry, audit, feed, database, stop, replica };
         Ok((node, ready))
     }
 
@@ -100,6 +105,7 @@ impl Node {
         self.audit.drain().await;
         self.stop.cancel();
         self.feed.stop().await;
+        self.replica.leave().await;
         self.database.close().await;
     }
 }
@@ -108,7 +114,7 @@ impl Parts {
     fn assemble(
         config: Config,
         clock: Arc<dyn Clock>,
-        master: MasterSecret,
+        master: Arc<MasterSecret>,
         database: Database,
         tables: Arc<TableCatalog>,
         pki: Pki,

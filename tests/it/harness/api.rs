@@ -76,6 +76,13 @@ impl Api {
         self.post("/api/v1/query", body).await
     }
 
+    /// A streamed answer, read to its end.
+    pub(crate) async fn stream(&self, body: Value) -> Answer {
+        let request = self.http.post(format!("{}/api/v1/query", self.base)).bearer_auth(self.token());
+        let request = request.header("accept", "application/x-ndjson").header("content-type", "application/json");
+        answer(request.body(body.to_string()).send().await.expect("the api listener answers")).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
@@ -85,6 +92,13 @@ impl Api {
             request = request.header("content-type", "application/json").body(body);
         }
         answer(request.send().await.expect("the api listener answers")).await
+    }
+
+    /// As [`Api::post`], to a node that may die before it answers.
+    pub(crate) async fn try_post(&self, path: &str, body: Value) -> Option<Answer> {
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(self.token());
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        Some(answer(request.send().await.ok()?).await)
     }
 }
 

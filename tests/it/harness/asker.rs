@@ -59,6 +59,13 @@ pub(crate) async fn enroll(enroll_url: &str, token: &str, csr: &str) -> Answer {
     answer(request.body(json!({ "csr": csr }).to_string()).send().await.expect("the enrolment listener answers")).await
 }
 
+/// As [`enroll`], from a node that may die before it answers.
+pub(crate) async fn try_to_enroll(enroll_url: &str, token: &str, csr: &str) -> Option<Answer> {
+    let url = format!("{}/api/federation/v1/enroll", enroll_url.trim_end_matches('/'));
+    let request = careless_client().post(url).bearer_auth(token).header("content-type", "application/json");
+    Some(answer(request.body(json!({ "csr": csr }).to_string()).send().await.ok()?).await)
+}
+
 /// Asks the enrolment listener for the revocation list.
 pub(crate) async fn fetch_crl(enroll_url: &str) -> Answer {
     let url = format!("{}/api/federation/v1/crl", enroll_url.trim_end_matches('/'));

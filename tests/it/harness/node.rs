@@ -134,10 +134,16 @@ impl Node {
 
     /// Starts the process and waits until it says that it is ready.
     pub(crate) fn serve(&mut self) {
+        self.serve_with(&[]);
+    }
+
+    /// As [`Node::serve`], with flags.
+    pub(crate) fn serve_with(&mut self, flags: &[&str]) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
         let mut process = mosaic()
             .args(["--config".as_ref(), self.config_file().as_os_str()])
             .args(["--json", "gateway", "serve"])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -163,6 +169,16 @@ impl Node {
         }
     }
 
+    /// Waits until the process was killed, by itself: it reached the crash point that it was started with.
+    pub(crate) async fn crashes(&mut self) {
+        let mut process = self.process.take().expect("a running node");
+        let status = super::wait::until("the node reaches its crash point", || {
+            std::future::ready(process.try_wait().expect("a child's status"))
+        });
+        let status = status.await;
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
+    }
+
     /// Asks the process to stop, and waits for its exit.
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
         self.ask_to_stop();
@@ -186,6 +202,12 @@ impl Node {
 
     pub(crate) fn thaw(&self) {
         signal(self.process.as_ref().expect("a running node"), "CONT");
+    }
+
+    /// A file about the running process: `cmdline`, `environ`, `limits` (proc(5)).
+    pub(crate) fn process_file(&self, name: &str) -> Vec<u8> {
+        let id = self.process.as_ref().expect("a running node").id();
+        std::fs::read(format!("/proc/{id}/{name}")).expect("a file of the running process")
     }
 
     /// Most memory that the process ever had resident, in KiB (`VmHWM` of proc(5)).

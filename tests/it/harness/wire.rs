@@ -21,6 +21,7 @@ pub(crate) struct Wire<S = TlsStream<TcpStream>> {
 pub(crate) struct Heard {
     pub(crate) status: u16,
     pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
     pub(crate) json: Value,
 }
 
@@ -111,8 +112,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.more(&mut bytes).await?;
         }
         let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let json = serde_json::from_slice(&bytes[end..end + length]).unwrap_or(Value::Null);
-        Ok(Heard { status, head, json })
+        let body = bytes[end..end + length].to_vec();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Ok(Heard { status, head, body, json })
     }
 
     async fn more(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {

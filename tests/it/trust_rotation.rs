@@ -1,0 +1,254 @@
+//! Rotation of the master secret while nodes run: no question fails, every replica follows, and a crash at any step is mended by
+//! running the command again. What is sealed opens in its own place and nowhere else.
+
+use std::path::Path;
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::harness::node::Node;
+use crate::harness::sites::{self, Sites, titles};
+use crate::harness::wait::until;
+
+/// Replicas look often, links ask again soon, and the grant does not limit the test.
+const QUICK: &str = "[limits]\nsecrets_reread_ms = 50\nbreaker_open_s = 1\nbreaker_open_max_s = 1\n\
+                     grant_requests_per_second = 10000\ngrant_burst = 10000\ngrant_concurrent = 100\n";
+
+async fn joined() -> Sites {
+    let sites = sites::joined_as(json!({ "resources": ["tasks"] }), QUICK).await;
+    sites.work.import(&sites.ada_at_work, "tasks", &sites::tasks("work", 5, "2026-03-01T12:00:00Z", None)).await;
+    sites
+}
+
+fn question() -> Value {
+    json!({ "verb": "list", "resource": "tasks", "source": "federated:work", "deadline_ms": 20_000 })
+}
+
+fn rotate(node: &Node, more: &[&str]) -> Output {
+    let mut arguments = vec!["--json", "gateway", "rotate-secret"];
+    arguments.extend(more);
+    node.cli(&arguments)
+}
+
+fn done(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn secret_of(state: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(state.join("master.secret")).expect("the master secret");
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// Key ids of everything that is sealed, as hexadecimal digits; each once.
+async fn key_ids(node: &Node) -> Vec<String> {
+    let sql = "SELECT DISTINCT encode(substring(sealed_key FROM 2 FOR 8), 'hex')
+               FROM (SELECT sealed_key FROM links UNION ALL SELECT sealed_key FROM embedded_ca) AS sealed";
+    let rows = node.database().connect().await.query(sql, &[]).await.expect("what is sealed");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Asks without a pause until it is told to stop; how many answers there were.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    asking: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn on(sites: &Sites) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let asking = (0..3)
+            .map(|_| {
+                let (ada, stop, answered) = (sites.ada_at_home.clone(), Arc::clone(&stop), Arc::clone(&answered));
+                tokio::spawn(async move {
+                    while !stop.load(Ordering::SeqCst) {
+                        let answer = ada.query(question()).await.expect(200);
+                        assert_eq!(answer["_sources"]["work"]["status"], "ok", "{answer}");
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        Self { stop, answered, asking }
+    }
+
+    async fn some_more(&self) {
+        let before = self.answered.load(Ordering::SeqCst);
+        let more = || self.answered.load(Ordering::SeqCst) > before + 10;
+        until("more answers", || async { (more() || self.asking.iter().any(|task| task.is_finished())).then_some(()) })
+            .await;
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        for task in self.asking {
+            task.await.expect("no question failed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_under_load_fails_no_question_and_waits_for_every_replica() {
+    let mut sites = joined().await;
+    let replica = sites.home.replica(sites.home.database().url(), QUICK);
+    let before = (secret_of(&sites.home.state()), key_ids(&sites.home).await);
+    let first = sites.ada_at_home.query(json!({ "verb": "list", "resource": "tasks", "limit": 2 })).await.expect(200);
+    let next = |cursor: &Value| json!({ "verb": "list", "resource": "tasks", "limit": 2, "cursor": cursor });
+    let load = Load::on(&sites);
+    done(&rotate(&sites.work, &[]));
+    load.some_more().await;
+
+    // The replica has a file of its own, as on another machine: it is named, and nothing is switched yet.
+    let refused = rotate(&sites.home, &["--wait", "1"]);
+    let told: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("do not know master secret")), "{told}");
+    assert!(told["error"]["remedy"].as_str().is_some_and(|text| text.contains("copy master_secret_file")), "{told}");
+    assert_eq!(key_ids(&sites.home).await, before.1);
+    let listed = secret_of(&sites.home.state());
+    assert_eq!((listed.len(), &listed[1..]), (2, before.0.as_slice()), "the new one stands before the old one");
+
+    std::fs::copy(sites.home.state().join("master.secret"), replica.state().join("master.secret")).expect("copied");
+    let rotated = done(&rotate(&sites.home, &[]));
+    assert_eq!((&rotated["resealed"], &rotated["resumed"]), (&json!(2), &json!(true)), "the CA's key and the link's");
+    assert_eq!(rotated["retired"], json!(before.1));
+    assert_eq!(key_ids(&sites.home).await, [rotated["sealing"].as_str().expect("an id")]);
+    assert_eq!(secret_of(&sites.home.state()), listed[..1]);
+    load.some_more().await;
+    load.end().await;
+
+    // The other replica opens what this one sealed, and what was handed out before holds while a process remembers.
+    let ada_at_replica = replica.session("ada").await;
+    let page = ada_at_replica.query(next(&first["next_cursor"])).await.expect(200);
+    let whole = (vec!["work 2".to_owned(), "work 3".to_owned()], json!(false));
+    assert_eq!((titles(&page), page["_partial"].clone()), whole, "{page}");
+    let renew = format!("/api/admin/v1/links/{}/renew", sites.link);
+    replica.admin().post(&renew, json!({})).await.expect(200);
+    assert_eq!(key_ids(&sites.home).await, [rotated["sealing"].as_str().expect("an id")], "it seals with the new one");
+
+    // After a restart the old secret is gone for good: an old cursor is 400 and nothing else, and all else works.
+    sites.home.kill();
+    sites.home.serve();
+    let ada = sites.home.session("ada").await;
+    assert_eq!(ada.query(next(&first["next_cursor"])).await.error(400).0, "invalid_request");
+    assert_eq!(ada.query(question()).await.expect(200)["_sources"]["work"]["status"], "ok");
+    for node in [&sites.home, &sites.work] {
+        assert!(!node.log().contains(&before.0[0]) && !node.log().contains(&listed[0]), "a secret is in the log");
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_killed_at_any_step_is_finished_by_running_it_again() {
+    let mut sites = joined().await;
+    for point in mosaic::crash_points::POINTS.iter().filter(|point| point.starts_with("rotation.")) {
+        let before = key_ids(&sites.home).await;
+        let killed = rotate(&sites.home, &["--set", &format!("test.crash_at={point}")]);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed.status), Some(9), "{point}: {killed:?}");
+
+        let answer = sites.home.session("ada").await.query(question()).await.expect(200);
+        assert_eq!(answer["_sources"]["work"]["status"], "ok", "{point}: the node that runs: {answer}");
+        sites.home.stop();
+        sites.home.serve();
+        let ada = sites.home.session("ada").await;
+        assert_eq!(ada.query(question()).await.expect(200)["_sources"]["work"]["status"], "ok", "{point}");
+
+        let after_last_step = *point == "rotation.file_cleaned";
+        if !after_last_step {
+            let rotated = done(&rotate(&sites.home, &[]));
+            assert_eq!(rotated["resumed"], true, "{point}: the one that was begun is finished, not another begun");
+        }
+        let after = key_ids(&sites.home).await;
+        assert_eq!((after.len(), secret_of(&sites.home.state()).len()), (1, 1), "{point}: {after:?}");
+        assert_ne!(after, before, "{point}");
+        let renewed = sites.home.admin().post(&format!("/api/admin/v1/links/{}/renew", sites.link), json!({})).await;
+        renewed.expect(200);
+        assert_eq!(key_ids(&sites.home).await, after, "{point}: what runs seals with the new one");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_from_the_environment_is_rotated_by_hand_and_the_command_says_how() {
+    let node = Node::start_with("home", QUICK).await;
+    let old = secret_of(&node.state()).remove(0);
+    let with = |value: &str| {
+        crate::harness::node::mosaic()
+            .env("MOSAIC_MASTER_SECRET", value)
+            .args(["--config".as_ref(), node.config_file().as_os_str()])
+            .args(["--json", "gateway", "rotate-secret"])
+            .output()
+            .expect("the command runs")
+    };
+    let refused = with(&old);
+    let told: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told["error"]["remedy"].as_str().is_some_and(|text| text.contains("openssl rand -base64 32")), "{told}");
+
+    let new = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, [7; 32]);
+    let both = format!("{new}\n{old}\n");
+    std::fs::write(node.state().join("master.secret"), &both).expect("what the operator gives the node");
+    let rotated = done(&with(&both));
+    assert_eq!((&rotated["resealed"], &rotated["left_to_remove"]), (&json!(1), &json!(true)));
+    let again = done(&with(&both));
+    assert_eq!((&again["resealed"], &again["sealing"]), (&json!(0), &rotated["sealing"]), "nothing is begun anew");
+
+    // A replica with the old secret alone does not start, and says what it lacks.
+    std::fs::write(node.state().join("master.secret"), format!("{old}\n")).expect("the old file");
+    let start = node.cli(&["--json", "gateway", "serve"]);
+    let told = String::from_utf8_lossy(&start.stdout).into_owned();
+    assert_eq!(start.status.code(), Some(1), "{told}");
+    assert!(told.contains("another master secret"), "{told}");
+    assert!(told.contains("copy it from a machine where a replica runs"), "{told}");
+    assert!(!told.contains(&old), "{told}");
+}
+
+#[tokio::test]
+async fn a_sealed_key_that_was_moved_or_altered_opens_nothing_and_is_not_sealed_anew() {
+    let mut sites = joined().await;
+    let (_, invite) = sites::grant(&sites.work, "away", "ada", json!({ "resources": ["tasks"] })).await;
+    let add = json!({ "invite": invite, "user": "ada", "allow_private": true, "peer": "second" });
+    sites.home.admin().post("/api/admin/v1/links", add).await.expect(201);
+    let database = sites.home.database().connect().await;
+    let swap = "UPDATE links SET sealed_key = (SELECT o.sealed_key FROM links o WHERE o.id <> links.id)";
+    let flip = "UPDATE links SET sealed_key = set_byte(sealed_key, 40, get_byte(sealed_key, 40) # 1)";
+    for (what, attack, undo) in [
+        ("swapped", swap, swap),
+        ("flipped", flip, flip),
+        (
+            "of another version",
+            "UPDATE links SET key_version = key_version + 1",
+            "UPDATE links SET key_version = key_version - 1",
+        ),
+    ] {
+        database.execute(attack, &[]).await.expect(what);
+        sites.home.kill();
+        sites.home.serve();
+        let ada = sites.home.session("ada").await;
+        for source in ["federated:work", "federated:second"] {
+            let answer = ada.query(json!({ "verb": "list", "resource": "tasks", "source": source })).await;
+            assert_eq!(answer.status, 502, "{what}: {}", answer.text());
+            assert!(answer.json["items"].as_array().is_some_and(Vec::is_empty), "{what}");
+        }
+        let refused = rotate(&sites.home, &[]);
+        let told = String::from_utf8_lossy(&refused.stdout).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{what}: {told}");
+        assert!(told.contains("of links does not open"), "{what}: {told}");
+        database.execute(undo, &[]).await.expect(what);
+    }
+    sites.home.kill();
+    sites.home.serve();
+    done(&rotate(&sites.home, &[]));
+    let ada = sites.home.session("ada").await;
+    assert_eq!(ada.query(question()).await.expect(200)["_sources"]["work"]["status"], "ok");
+
+    // The link's key in the place of the CA's: the node does not start with it.
+    let moved = "UPDATE embedded_ca SET sealed_key = (SELECT sealed_key FROM links LIMIT 1)";
+    database.execute(moved, &[]).await.expect("moved");
+    sites.home.kill();
+    let start = sites.home.cli(&["--json", "gateway", "serve"]);
+    let told = String::from_utf8_lossy(&start.stdout).into_owned();
+    assert_eq!(start.status.code(), Some(1), "{told}");
+    assert!(told.contains("altered, or belongs to another row"), "{told}");
+}
