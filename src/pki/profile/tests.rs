@@ -216,3 +216,95 @@ proptest! {
         prop_assert_eq!(with_value(0, mutated).check(), Err(ProfileError::Value("grant")));
     }
 }
+
+/// Where the content of the first element begins and ends.
+fn content_of(der: &[u8]) -> std::ops::Range<usize> {
+    let (head, length) = match der[1] {
+        short @ 0..=0x7f => (2, usize::from(short)),
+        long => {
+            let head = 2 + usize::from(long & 0x7f);
+            (head, der[2..head].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+        }
+    };
+    head..head + length
+}
+
+/// Rewrites the primitive elements whose content is `old`, somewhere in a DER structure; every length around them follows.
+fn rewritten(der: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), der);
+    while !rest.is_empty() {
+        let range = content_of(rest);
+        let content = &rest[range.clone()];
+        let content = match rest[0] & 0x20 {
+            0 if content == old => new.to_vec(),
+            0 => content.to_vec(),
+            _ => rewritten(content, old, new),
+        };
+        out.push(rest[0]);
+        match u16::try_from(content.len()).unwrap().to_be_bytes() {
+            [0, short @ 0..=0x7f] => out.push(short),
+            [0, one] => out.extend([0x81, one]),
+            [high, low] => out.extend([0x82, high, low]),
+        }
+        out.extend_from_slice(&content);
+        rest = &rest[range.end..];
+    }
+    out
+}
+
+/// Whether this is how some id is written; said by another reading than the product's.
+fn is_exact(value: &[u8]) -> bool {
+    let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    value.len() == 38
+        && value[..2] == [0x0c, 36]
+        && value[2..]
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if matches!(at, 8 | 13 | 18 | 23) { *byte == b'-' } else { digit(byte) })
+}
+
+#[test]
+fn ten_thousand_mutations_of_an_identity_value_open_nothing_and_panic_nowhere() {
+    let good = Bent::good();
+    let (der, root, arc) = (good.der(), good.root.certificate().to_vec(), ExtensionArc::default());
+    let check = |der: &[u8]| check_client_certificate(der, &root, now(), &arc);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).unwrap() % below
+    };
+    let values = [encode_identity(good.grant.0), encode_identity(good.subject.0)];
+    assert_eq!(rewritten(&der, &values[0], &values[0]), der, "the rewriting itself changes nothing");
+    let (mut refused, mut other_ids, mut case) = (0, 0, 0);
+    while refused < 10_000 {
+        case += 1;
+        let good_value = &values[case % 2];
+        let mut value = good_value.clone();
+        for _ in 0..=random(3) {
+            let (at, byte) = (random(value.len().max(1)), u8::try_from(random(256)).unwrap());
+            match random(8) {
+                0 => value.insert(at.min(value.len()), byte),
+                1 => value.truncate(at),
+                2 => value.extend_from_within(at..),
+                3 | 4 if at < value.len() => value[at] ^= 1 << random(8),
+                5 if at < value.len() => value[at] = value[at].to_ascii_uppercase(),
+                6 if at < value.len() => drop(value.remove(at)),
+                _ if at < value.len() => value[at] = byte,
+                _ => {}
+            }
+        }
+        if value == *good_value {
+            continue;
+        }
+        match check(&rewritten(&der, good_value, &value)) {
+            Err(_) => refused += 1,
+            Ok(identity) => {
+                // Still an id, but another one: it is the database that refuses it.
+                assert!(is_exact(&value), "case {case}: {value:02x?}");
+                assert!((identity.grant, identity.subject) != (good.grant, good.subject), "case {case}: {value:02x?}");
+                other_ids += 1;
+            }
+        }
+    }
+    assert!(other_ids < case / 4, "{other_ids} of {case} were ids");
+}
