@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use secrecy::ExposeSecret;
 
 use super::Probe;
@@ -143,7 +143,23 @@ fn core_dumps() -> Probe {
     Probe::green("core dumps", detail)
 }
 
-/// Turns core dumps off for this process and its children: they would hold keys and foreign rows.
+/// Turns core dumps off for this process and its children: they would hold keys and foreign rows. Nor may other processes of
+/// the same user attach to this one or read its memory and environment (`PR_SET_DUMPABLE`, which also a crash handler that
+/// `core_pattern` pipes to respects; the limit alone it ignores).
 pub fn core_dumps_off() -> std::io::Result<()> {
-    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_turned_core_dumps_off_has_no_limit_to_raise_and_cannot_be_attached_to() {
+        core_dumps_off().unwrap();
+        let limit = getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
 }

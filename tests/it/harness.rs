@@ -5,6 +5,7 @@ pub(crate) mod asker;
 pub(crate) mod authority;
 pub(crate) mod hostile;
 pub(crate) mod node;
+pub(crate) mod search;
 pub(crate) mod sites;
 pub(crate) mod wait;
 pub(crate) mod wire;

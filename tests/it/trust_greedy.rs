@@ -132,6 +132,15 @@ async fn oversized_bodies_and_heads_are_refused() {
     wire.send(&format!("{enroll}{declared}")).await.expect("sent");
     assert_eq!(wire.hear().await.expect("an answer").status, 413);
 
+    // The doors of sessions and admins.
+    let ada = owner.node.session_token("ada").await;
+    for (path, token) in [("/api/v1/query", ada.as_str()), ("/api/admin/v1/users", owner.node.admin_token())] {
+        let mut wire = Wire::plain(&owner.node.address("api")).await;
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n");
+        wire.send(&format!("{head}content-length: 300000\r\n\r\n")).await.expect("sent");
+        assert_eq!(wire.hear().await.expect("an answer").status, 413, "{path}, before a byte of it was sent");
+    }
+
     // A head without end, on all three.
     let mut api = Wire::plain(&owner.node.address("api")).await;
     let (mut federation, mut enrollment) = (owner.asker.wire().await, owner.enrolling().await);
@@ -235,4 +244,54 @@ async fn connections_beyond_the_allowed_wait_and_are_served_when_there_is_room()
     }
     let (_, invite) = sites::grant(&owner.node, "away", "ada", json!({ "resources": ["tasks"] })).await;
     Asker::enroll(&invite).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_asks_and_reads_nothing_is_cut_on_every_listener() {
+    let owner = owner("[limits]\nwrite_stall_ms = 1500\nkeep_alive_s = 300\n").await;
+    let asks = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(64);
+    let mut api = Wire::plain(&owner.node.address("api")).await;
+    let mut federation = owner.asker.wire().await;
+    let mut enrollment = owner.enrolling().await;
+    let (openapi, capabilities, crl) =
+        (asks("/openapi.json"), asks("/api/federation/v1/capabilities"), asks("/api/federation/v1/crl"));
+    let ends = futures_util::future::join3(
+        until_it_is_cut(&mut api, &openapi),
+        until_it_is_cut(&mut federation, &capabilities),
+        until_it_is_cut(&mut enrollment, &crl),
+    );
+    tokio::time::timeout(4 * PATIENCE, ends).await.expect("every one of them is cut");
+    owner.serves_others().await;
+}
+
+/// Sends for as long as the other side takes it; a full window makes it wait, and a cut connection is an error.
+async fn until_it_is_cut<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(wire: &mut Wire<S>, text: &str) {
+    while wire.send(text).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn sessions_beyond_the_allowed_wait_and_are_served_when_there_is_room() {
+    let owner = owner("[limits]\nworkers = 1\napi_connections = 4\nkeep_alive_s = 300\n").await;
+    let ask = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        let mut wire = Wire::plain(&owner.node.address("api")).await;
+        wire.send(ask).await.expect("sent");
+        // The set-up's own connections may still be open: whoever is not served is behind them.
+        match tokio::time::timeout(Duration::from_secs(2), wire.hear()).await {
+            Ok(heard) => {
+                assert_eq!(heard.expect("an answer").status, 200);
+                held.push(wire);
+            }
+            Err(_) => break,
+        }
+    }
+    let mut beyond = Wire::plain(&owner.node.address("api")).await;
+    beyond.send(ask).await.expect("sent");
+    let answered = tokio::time::timeout(Duration::from_millis(1_500), beyond.hear()).await;
+    assert!(answered.is_err(), "one more than allowed is served");
+    // Peers do not notice: each door has room of its own.
+    owner.asker.reconnected().get("capabilities").await.expect(200);
+    drop(held);
+    assert_eq!(beyond.hear().await.expect("an answer").status, 200, "now there is room");
 }

@@ -18,6 +18,9 @@ fn users() -> usize {
     setting("MOSAIC_TEST_USERS").map_or(100, |users| usize::try_from(users).expect("a count"))
 }
 
+/// A hundred users at once on a machine that may be busy: they wait for a connection to the database.
+const PATIENT: &str = "[limits]\npool_wait_ms = 30000\ndatabase_connect_ms = 30000\n";
+
 /// A user of `home` with a link of his own to `work`, where his subject owns rows that nobody else may see.
 struct Person {
     session: Api,
@@ -86,7 +89,8 @@ impl Asked {
 
 #[tokio::test]
 async fn users_of_one_node_never_see_each_others_rows_cursors_or_status() {
-    let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;
+    let start = |site| Node::start_with(site, PATIENT);
+    let (home, work) = futures_util::future::join(start("home"), start("work")).await;
     let people: Vec<Person> =
         futures_util::stream::iter(0..users()).map(|index| person(&home, &work, index)).buffered(4).collect().await;
     let mut order: Vec<(usize, Asked)> =
