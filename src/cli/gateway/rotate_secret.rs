@@ -12,14 +12,20 @@ use crate::postgres::migrations::{self, SchemaState};
 use crate::postgres::pool::{DatabaseUrl, PoolOptions};
 use crate::rotation::{self, Rotated};
 
-/// Puts a new secret before the old one in master_secret_file, waits until every running replica knows it, switches to it, seals
-/// every private key in the database anew, retires the old secret and removes it from the file. Replicas keep running; they read
-/// the file again by themselves. Replicas on other machines need the file copied: the command then names them and can be run again.
-///
-/// If it is interrupted, however, run it again: it finishes what was begun. Cursors that were handed out before the old secret
-/// went are refused with 400 by a replica that starts afterwards; a listing then begins anew. Query hashes in the audit log
-/// differ from those before. Keep a backup of the new file; backups of the database from before need the old one.
+/// What the help says below the options.
+const WHAT_IT_DOES: &str = "\
+Puts a new secret before the old one in master_secret_file, waits until every running replica knows it, switches to it, seals every
+private key in the database anew, retires the old secret and removes it from the file. Replicas keep running: they read the file
+again by themselves. Those with a file of their own need it copied; the command names them and can be run again. Where the secret
+comes from MOSAIC_MASTER_SECRET or a systemd credential, it says which line to add and, at the end, which to remove.
+
+If it is interrupted, however, run it again: it finishes what was begun. Cursors of before are refused with 400 by replicas that
+start afterwards; a listing then begins anew. Query hashes in the audit log differ from those before. Keep a backup of the new
+file; backups of the database from before need the old one.";
+
+/// See [`WHAT_IT_DOES`].
 #[derive(Debug, Args)]
+#[command(after_help = WHAT_IT_DOES)]
 pub(crate) struct RotateSecret {
     /// Longest wait for replicas to follow, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
