@@ -22,6 +22,7 @@ pub mod grant_revoke;
 pub mod grant_suspend;
 pub mod grants;
 pub mod link;
+pub mod link_faults;
 pub mod link_renew;
 pub mod link_reset_breaker;
 pub mod links;
@@ -85,6 +86,8 @@ pub const ROUTES: &[Endpoint] = endpoints![
     post "/links" => links::create,
     get "/links/{link}" => link::get,
     delete "/links/{link}" => link::remove,
+    post "/links/{link}/faults" => link_faults::inject,
+    delete "/links/{link}/faults" => link_faults::clear,
     post "/links/{link}/renew" => link_renew::renew,
     post "/links/{link}/reset-breaker" => link_reset_breaker::reset,
     get "/audit" => audit::list,

@@ -108,6 +108,8 @@ pub struct FederationConfig {
     pub listener: ListenerConfig,
     /// TLS 1.2 besides 1.3.
     pub tls12: bool,
+    /// Admins may make links go wrong.
+    pub fault_injection: bool,
 }
 
 /// A listener that other sites reach.

@@ -21,7 +21,7 @@ mod redis_probes;
 #[cfg(test)]
 mod tests;
 
-pub use machine::core_dumps_off;
+pub use machine::{core_dumps_off, open_files_up};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -28,12 +28,15 @@ pub mod list;
 pub mod renew;
 pub mod renewal;
 pub mod unknown;
+pub mod watch;
+pub mod watches;
 
 #[cfg(test)]
 mod tests;
 
 pub use admission::Admission;
 pub use renewal::Renewal;
+pub use watches::{WatchBounds, Watches};
 
 /// The verbs that `capabilities` promises: those below and no others.
 pub const SUPPORTED_VERBS: [&str; 3] = ["capabilities", "list", "get"];
@@ -50,6 +53,9 @@ pub struct Services {
     pub admission: Admission,
     /// Issues the holders' next certificates, and ends the earlier ones.
     pub renewal: Renewal,
+    pub watches: Arc<Watches>,
+    /// Told of every holder that was heard from: a link in the other direction may wait for it.
+    pub heard_from: Box<dyn Fn(&SiteName) + Send + Sync>,
     /// Authenticates the cursors handed to peers.
     pub cursor_key: MacKey,
     /// Keys the query hashes of the audit log.
@@ -57,6 +63,12 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub limits: FederationLimits,
+}
+
+impl Services {
+    fn heard_from(&self, peer: &SiteName) {
+        (self.heard_from)(peer);
+    }
 }
 
 /// Bounds of one inbound request.
@@ -118,6 +130,11 @@ pub fn configure(services: web::Data<Services>) -> impl FnOnce(&mut web::Service
             .service(
                 web::resource(format!("{BASE_PATH}/renew"))
                     .route(web::post().to(renew::renew))
+                    .default_service(web::to(unknown::only_post)),
+            )
+            .service(
+                web::resource(format!("{BASE_PATH}/watch"))
+                    .route(web::post().to(watch::watch))
                     .default_service(web::to(unknown::only_post)),
             )
             .default_service(web::to(unknown::no_such_path));

@@ -16,6 +16,7 @@ pub mod session_api;
 pub mod faults;
 pub mod health;
 pub mod http;
+pub mod link_health;
 pub mod openapi;
 pub mod wire;
 

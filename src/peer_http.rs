@@ -18,6 +18,7 @@ mod renew;
 pub mod rows;
 pub mod scan;
 pub mod transport;
+mod watch;
 
 pub use address::{PeerUrl, PeerUrlError};
 pub use dialer::HttpDialer;

@@ -84,6 +84,9 @@ pub async fn serve(config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Boo
         tracing::warn!(%error, "core dumps could not be turned off; a crash may write keys and rows to disk");
     }
     config.arm_crash_point();
+    if let Err(error) = crate::doctor::open_files_up() {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
     let mut ends = Ends::listen()?;
     let running = tokio::select! {
         started = start(config) => started?,

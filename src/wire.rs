@@ -3,5 +3,6 @@
 pub mod admin_v1;
 pub mod cursor_v1;
 pub mod federation_v1;
+pub mod link_v1;
 pub mod session_v1;
 pub mod where_v1;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -21,7 +22,9 @@ use crate::ports::PortFuture;
 use crate::ports::clock::Clock;
 use crate::ports::link_store::{LinkStore, Renewed};
 use crate::ports::local_rows::{ListRows, LocalRows};
-use crate::ports::peer_transport::{PeerAnswer, PeerAsk, PeerDialer, PeerQuestion, PeerTransport};
+use crate::ports::peer_transport::{
+    PeerAnswer, PeerAsk, PeerDialer, PeerNews, PeerQuestion, PeerTransport, Standing, WatchEar,
+};
 
 /// 2026-01-01, the moment at which every test begins.
 pub(crate) const EPOCH: OffsetDateTime = time::macros::datetime!(2026-01-01 00:00 UTC);
@@ -204,6 +207,25 @@ pub(crate) struct FakePeer {
     /// Calls whose future was dropped before it ended.
     pub(crate) dropped: Arc<AtomicUsize>,
     pub(crate) capabilities: Mutex<Result<Capabilities, Fault>>,
+    /// What every watch ends with at once; `None` lets it be open.
+    pub(crate) refuses_watch: Mutex<Option<Fault>>,
+    /// The watches that were opened, in order.
+    pub(crate) watches: Mutex<Vec<FakeWatch>>,
+    /// Tries to watch.
+    pub(crate) watch_calls: AtomicUsize,
+}
+
+/// The peer's end of a watch. Dropping it breaks the connection.
+pub(crate) struct FakeWatch {
+    pub(crate) news: mpsc::Sender<PeerNews>,
+    pub(crate) acknowledged: mpsc::Receiver<u64>,
+    _ends: oneshot::Sender<()>,
+}
+
+impl FakeWatch {
+    pub(crate) fn says(&self, number: u64, standing: Standing) {
+        self.news.try_send(PeerNews::Grant { number, standing }).unwrap();
+    }
 }
 
 impl FakePeer {
@@ -218,7 +240,16 @@ impl FakePeer {
             capability_calls: AtomicUsize::new(0),
             dropped: Arc::default(),
             capabilities: Mutex::new(Ok(capabilities(&["tasks"]))),
+            refuses_watch: Mutex::new(Some(fault(FaultKind::Incompatible))),
+            watches: Mutex::default(),
+            watch_calls: AtomicUsize::new(0),
         })
+    }
+
+    /// Lets links watch.
+    pub(crate) fn watchable(self: Arc<Self>) -> Arc<Self> {
+        *self.refuses_watch.lock().unwrap() = None;
+        self
     }
 
     pub(crate) fn becomes<F>(&self, behaviour: impl Fn(PeerAsk) -> F + Send + Sync + 'static)
@@ -273,6 +304,20 @@ impl PeerTransport for FakePeer {
             answer
         })
     }
+
+    fn watch(&self, ear: WatchEar) -> PortFuture<Fault> {
+        self.watch_calls.fetch_add(1, Ordering::SeqCst);
+        if let Some(fault) = self.refuses_watch.lock().unwrap().clone() {
+            return Box::pin(async { fault });
+        }
+        let (ends, end) = oneshot::channel();
+        let WatchEar { news, acknowledged } = ear;
+        self.watches.lock().unwrap().push(FakeWatch { news, acknowledged, _ends: ends });
+        Box::pin(async {
+            let _broken = end.await;
+            fault(FaultKind::Unreachable)
+        })
+    }
 }
 
 /// A transport of its own for every time that the peer is dialled.
@@ -281,6 +326,10 @@ struct Dialled(Arc<FakePeer>);
 impl PeerTransport for Dialled {
     fn ask(&self, ask: PeerAsk) -> PortFuture<Result<PeerAnswer, Fault>> {
         self.0.ask(ask)
+    }
+
+    fn watch(&self, ear: WatchEar) -> PortFuture<Fault> {
+        self.0.watch(ear)
     }
 }
 
@@ -336,6 +385,7 @@ pub(crate) fn list_ask(limit: u32) -> PeerAsk {
         deadline: Instant::now() + Duration::from_secs(2),
         request: RequestId::new(),
         traceparent: None,
+        injected: None,
     }
 }
 

@@ -177,6 +177,12 @@ impl GrantCacheHandle {
         matches!(timeout_at(deadline, arrived).await, Ok(Ok(_)))
     }
 
+    /// Tells whenever a new snapshot was published.
+    #[must_use]
+    pub fn changes(&self) -> GrantChanges {
+        GrantChanges { news: self.news() }
+    }
+
     pub(crate) fn news(&self) -> watch::Receiver<News> {
         self.shared.news.subscribe()
     }
@@ -190,6 +196,22 @@ impl GrantCacheHandle {
         let (fresh, version) = (snapshot.fresh, snapshot.version);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.news.send_modify(|news| *news = News { fresh, version, edition: news.edition + 1 });
+    }
+}
+
+/// See [`GrantCacheHandle::changes`].
+#[derive(Debug, Clone)]
+pub struct GrantChanges {
+    news: watch::Receiver<News>,
+}
+
+impl GrantChanges {
+    /// Waits for a snapshot newer than the last one that this told of; several in the meantime are one. Never returns once the cache
+    /// is gone.
+    pub async fn changed(&mut self) {
+        if self.news.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

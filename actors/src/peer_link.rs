@@ -14,6 +14,9 @@
 //!
 //! The certificate is renewed beside all that ([`renewal`] decides when): one replica asks, the store tells the others. A call that
 //! the peer refused because the certificate it went out with was taken over meanwhile is asked once more with the new one.
+//!
+//! Beside the calls one request stays open on which the owner says how the grant stands ([`watching`]): what it says counts at once.
+//! Without it the link is as good as its last answer; no call ever waits for it, and its failures say nothing about calls.
 
 mod actor;
 mod answer;
@@ -23,6 +26,7 @@ mod jitter;
 mod messages;
 mod renewing;
 mod status;
+mod watching;
 
 pub mod admission;
 pub mod renewal;
@@ -34,4 +38,5 @@ pub use handle::{LinkParts, PeerLinkHandle};
 pub(crate) use handle::{Placement, start};
 pub(crate) use jitter::jitter;
 pub(crate) use messages::LinkDied;
-pub use status::{LinkHealth, LinkStatus, PeerLinkLimits};
+pub use status::{Injection, LinkHealth, LinkStatus, PeerLinkLimits};
+pub use watching::{WatchLimits, WatchStatus};

@@ -48,6 +48,8 @@ pub struct Services {
     pub sealer: Sealer,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
+    /// The configuration lets admins make links go wrong.
+    pub fault_injection: bool,
 }
 
 impl Services {

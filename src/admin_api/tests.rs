@@ -189,6 +189,7 @@ async fn services(database: &TestDatabase) -> Services {
         enrollment_client: EnrollmentClient::new(Arc::clone(&clock), PeerLimits::default()),
         sealer,
         clock,
+        fault_injection: true,
         limits: Limits::default(),
     }
 }

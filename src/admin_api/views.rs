@@ -2,7 +2,7 @@
 
 use mosaic_actors::peer_link::LinkStatus;
 
-use crate::faults::source_error_code;
+use crate::link_health::link_health;
 use crate::pki::pem::to_hex;
 use crate::postgres::audit::AuditRecord;
 use crate::postgres::grants::{CertificateRecord, GrantRecord, PeerRecord};
@@ -10,8 +10,8 @@ use crate::postgres::links::LinkRecord;
 use crate::postgres::people::{MemberRecord, TeamRecord, UserRecord};
 use crate::postgres::sessions::TokenRecord;
 use crate::wire::admin_v1::{
-    AuditEventV1, CertificateV1, GrantV1, InboundLimitsV1, LinkFailureV1, LinkStatusV1, LinkV1, MemberV1, NamedV1,
-    PeerV1, ScopeV1, TeamV1, TokenKindV1, TokenV1, UserV1,
+    AuditEventV1, CertificateV1, GrantV1, InboundLimitsV1, LinkStatusV1, LinkV1, MemberV1, NamedV1, PeerV1, ScopeV1,
+    TeamV1, TokenKindV1, TokenV1, UserV1,
 };
 
 pub(super) fn user(record: UserRecord) -> UserV1 {
@@ -110,20 +110,7 @@ pub fn link_status(status: &LinkStatus) -> LinkStatusV1 {
         link_id: status.link.0,
         peer: status.peer.to_string(),
         user_id: status.owner.0,
-        state: status.state.as_str().to_owned(),
-        breaker: status.breaker.as_str().to_owned(),
-        breaker_retry_in_ms: status.breaker_retry_in.map(|wait| wait.as_millis().try_into().unwrap_or(u64::MAX)),
-        in_flight: status.in_flight as u64,
-        latency_ms: status.latency.map(|latency| latency.as_secs_f64() * 1_000.0),
-        last_ok_at: status.last_ok_at,
-        last_failure: status.last_fault.as_ref().map(|(at, fault)| LinkFailureV1 {
-            at: *at,
-            code: source_error_code(fault.kind).to_owned(),
-            stage: fault.stage.as_str().to_owned(),
-            retryable: fault.retryable,
-        }),
-        certificate_not_after: status.certificate_not_after,
-        restarts: u64::from(status.restarts),
+        health: link_health(status),
     }
 }
 

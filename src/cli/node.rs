@@ -16,6 +16,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest answer that is read: 200 rows of 64 KiB, and some.
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
 
+/// The media type of an answer line by line.
+const LINES: &str = "application/x-ndjson";
+
 /// The API under one base address with one bearer token.
 #[derive(Clone)]
 pub(crate) struct Node {
@@ -81,9 +84,34 @@ impl Node {
         self.send(self.request(Method::POST, path)?.json(body)).await
     }
 
+    /// Sends JSON and hands on each line of the answer as it comes. An answer that is not lines, such as a refusal, is given back whole.
+    pub(crate) async fn post_for_lines<B: Serialize>(
+        &self,
+        path: &Path,
+        body: &B,
+        mut line: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<Option<RawAnswer>, Failure> {
+        let request = self.request(Method::POST, path)?.header("accept", LINES).json(body);
+        let mut response = request.send().await.map_err(|e| self.no_answer(&e))?;
+        let status = response.status().as_u16();
+        let lines = response.headers().get("content-type").is_some_and(|kind| kind == LINES);
+        let mut rest = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.no_answer(&e))? {
+            if rest.len() + chunk.len() > ANSWER_MAX_BYTES {
+                return Err(Failure::failed("the answer is larger than 32 MiB").remedy("ask for fewer rows: --limit"));
+            }
+            rest.extend_from_slice(&chunk);
+            if lines && let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') {
+                let whole: Vec<u8> = rest.drain(..=end).collect();
+                whole.split_inclusive(|byte| *byte == b'\n').try_for_each(&mut line)?;
+            }
+        }
+        Ok((!lines).then_some(RawAnswer { status, body: rest }))
+    }
+
     /// Sends lines of JSON.
     pub(crate) async fn post_lines<T: DeserializeOwned>(&self, path: &Path, lines: Vec<u8>) -> Result<T, Failure> {
-        let request = self.request(Method::POST, path)?.header("content-type", "application/x-ndjson").body(lines);
+        let request = self.request(Method::POST, path)?.header("content-type", LINES).body(lines);
         self.answer(request).await
     }
 

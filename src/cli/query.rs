@@ -2,10 +2,12 @@ use clap::Args;
 
 use super::context::Context;
 use super::filter::parse_where;
-use super::node::{Node, Path};
+use super::node::{Node, Path, RawAnswer};
 use super::outcome::{Failure, Outcome};
 use super::rows_table::{rows_table, sources_summary};
 use crate::wire::session_v1::{AnswerBody, QueryBody};
+
+mod stream;
 
 /// Most rows that `--all` collects: a terminal is no place for more, and memory is finite.
 const ALL_ROWS_MAX: usize = 10_000;
@@ -35,6 +37,12 @@ pub(crate) struct Query {
     /// How long to wait for slow sources, in milliseconds, at most 30000
     #[arg(long, value_name = "MS")]
     deadline_ms: Option<u64>,
+    /// Print rows as they arrive, each source's in its turn, instead of one table at the end
+    #[arg(long, conflicts_with_all = ["all", "wide"])]
+    stream: bool,
+    /// Print rows as they arrive, a JSON object per line, and the account of the sources as the last line
+    #[arg(long, conflicts_with_all = ["all", "wide", "stream"])]
+    ndjson: bool,
     /// Show every column
     #[arg(long)]
     wide: bool,
@@ -58,7 +66,9 @@ impl Query {
             explain: self.explain.then_some(true),
             ..QueryBody::default()
         };
-        if self.all {
+        if self.stream || self.ndjson {
+            stream::stream(&node, context, &body, self.ndjson || context.json()).await
+        } else if self.all {
             all_pages(&node, context, body, self.wide).await
         } else {
             one_page(&node, context, &body, self.wide).await
@@ -83,29 +93,42 @@ pub(crate) struct Queried {
     pub(crate) body: AnswerBody,
 }
 
-/// Asks once. An answer without rows of its own (400, 401, 503 …) is a failure; one that names its sources is not.
+/// Asks once.
 pub(crate) async fn ask(node: &Node, body: &QueryBody) -> Result<Queried, Failure> {
-    let answer = node.post_raw(&Path::session(["query"]), body).await?;
+    queried(node, &node.post_raw(&Path::session(["query"]), body).await?)
+}
+
+/// An answer without rows of its own (400, 401, 503 …) is a failure; one that names its sources is not.
+fn queried(node: &Node, answer: &RawAnswer) -> Result<Queried, Failure> {
     match serde_json::from_slice(&answer.body) {
         Ok(parsed) => {
             let json = String::from_utf8_lossy(&answer.body).into_owned();
             Ok(Queried { status: answer.status, json, body: parsed })
         }
-        Err(_) if answer.status != 200 => Err(node.refusal(&answer)),
+        Err(_) if answer.status != 200 => Err(node.refusal(answer)),
         Err(e) => Err(Failure::failed(format!("the node's answer is not what this version understands: {e}"))),
     }
 }
 
 async fn one_page(node: &Node, context: &Context, body: &QueryBody, wide: bool) -> Result<Outcome, Failure> {
     let queried = ask(node, body).await?;
+    Ok(page(context, queried, wide))
+}
+
+/// An answer that came whole.
+fn page(context: &Context, queried: Queried, wide: bool) -> Outcome {
     let text = page_text(&queried.body, wide, context.terminal());
     let mut outcome =
         Outcome { text, json: Some(queried.json), failed: queried.status != 200, notes: notes(&queried.body) };
-    if let Some(cursor) = queried.body.next_cursor.as_ref().filter(|_| !context.json()) {
-        let again = if queried.body.partial { "missing rows and the next page" } else { "next page" };
-        outcome.text.push_str(&format!("{again}: --cursor {cursor}\n"));
-    }
-    Ok(outcome)
+    outcome.text.push_str(&onwards(context, &queried.body));
+    outcome
+}
+
+/// How to ask for what is missing.
+fn onwards(context: &Context, body: &AnswerBody) -> String {
+    let Some(cursor) = body.next_cursor.as_ref().filter(|_| !context.json()) else { return String::new() };
+    let again = if body.partial { "missing rows and the next page" } else { "next page" };
+    format!("{again}: --cursor {cursor}\n")
 }
 
 /// Rows, summary, and how it was run when that was asked for.

@@ -70,6 +70,18 @@ fn minutes(text: &str) -> Option<String> {
     text.ends_with('Z').then(|| format!("{date} {hour:02}:{minute:02}"))
 }
 
+/// One row in a line: its source, its text, its time and its id.
+#[must_use]
+pub(crate) fn row_line(item: &Ordered<Value>, terminal: Option<usize>) -> String {
+    let text = |name: &str| super::terminal::harmless(&item.get(name).map_or_else(String::new, cell));
+    let (source, at, id) = (text("_source"), text("created_at"), text("id"));
+    let title = TEXTS.iter().map(|name| text(name)).find(|title| !title.is_empty()).unwrap_or_default();
+    // Where it is cut, what is cut is the text.
+    let room = terminal.map_or(usize::MAX, |width| width.saturating_sub(source.len().max(8) + at.len() + id.len() + 6));
+    let title: String = title.chars().take(room).collect();
+    format!("{source:<8}  {at}  {id}  {title}\n")
+}
+
 /// One row, a field per line.
 #[must_use]
 pub(crate) fn row_sheet(item: &Ordered<Value>) -> String {

@@ -73,6 +73,7 @@ pub const KEYS: &[KeySpec] = &[
         "How other sites reach it; stands in invites. Default: the listen address, or this machine's name.",
     ),
     key("federation.tls12", "false", "Accept TLS 1.2 besides 1.3."),
+    key("federation.fault_injection", "false", "Let admins make links go wrong for a while, to practise with it."),
     key("enrollment.listen", r#""0.0.0.0:8644""#, "Enrolment and the CRL, with server TLS."),
     key(
         "enrollment.public_url",

@@ -203,7 +203,31 @@ limits! {
         peer_connections: slots = 8 in 1..=256, "peer_connections", "per link; as many as the owner answers at once";
         peer_connection_idle: s = 60 in 1..=3_600, "peer_connection_idle_s", "kept open between a person's questions";
         peer_connection_age: s = 3_600 in 10..=86_400, "peer_connection_age_s", "addresses and routes change behind a name";
+        own_calls: slots = 16 in 1..=10_000, "own_calls",
+            "calls that links make by themselves at once (capabilities, opening watches): a node with a thousand links starts without a storm of handshakes";
+        peer_keepalive: ms = 15_000 in 500..=600_000, "peer_keepalive_ms",
+            "the kernel asks after a connection that was quiet for so long: a peer whose machine vanished sends no FIN";
+        peer_unacknowledged: ms = 30_000 in 500..=600_000, "peer_unacknowledged_ms",
+            "the kernel ends a connection on which bytes or questions were not acknowledged for so long";
         peer_in_flight: slots = 32 in 1..=1_024, "peer_in_flight", "questions per link at once; the next is refused, not queued";
+    }
+    "Fault injection" {
+        fault_injection: s = 3_600 in 1..=86_400, "fault_injection_s",
+            "longest time for which an admin may make a link go wrong: it must end by itself when the game day does";
+    }
+    "Watching grants" {
+        watch_heartbeat: ms = 15_000 in 100..=600_000, "watch_heartbeat_ms",
+            "how often an owner says on a watch that it is there: below what routers in between forget a quiet connection after";
+        watch_silence: ms = 120_000 in 200..=3_600_000, "watch_silence_ms", "a watch on which nothing was said for so long is down: eight heartbeats";
+        watch_retry: ms = 1_000 in 10..=600_000, "watch_retry_ms",
+            "before the first try and after a watch that ended, spread over its double, so that a restarted owner is not stormed; it doubles";
+        watch_retry_max: ms = 120_000 in 10..=3_600_000, "watch_retry_max_ms",
+            "longest such pause, and the one for a peer without watch: the link learns from answers meanwhile";
+        watches: slots = 4_096 in 1..=1_000_000, "watches", "of all grants; a quiet connection of about 40 KiB each. The next gets 429";
+        watches_per_grant: slots = 4 in 1..=256, "watches_per_grant",
+            "a watch for each replica of the asking site; one more takes the place of the oldest";
+        watch_receipt: ms = 5_000 in 100..=60_000, "watch_receipt_ms",
+            "how long a watch of a grant that ended stays open for its holder to acknowledge";
     }
     "Circuit breaker of a link" {
         breaker_failures: count = 3 in 1..=100, "breaker_failures", "opens after this many failures in a row";

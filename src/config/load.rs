@@ -141,7 +141,11 @@ fn api(reader: &mut Reader) -> ApiConfig {
 
 fn federation(reader: &mut Reader) -> FederationConfig {
     let listener = listener(reader, "federation", FEDERATION_PORT);
-    FederationConfig { listener, tls12: reader.flag("federation.tls12").unwrap_or(false) }
+    FederationConfig {
+        listener,
+        tls12: reader.flag("federation.tls12").unwrap_or(false),
+        fault_injection: reader.flag("federation.fault_injection").unwrap_or(false),
+    }
 }
 
 fn listener(reader: &mut Reader, name: &str, port: u16) -> ListenerConfig {

@@ -143,6 +143,15 @@ fn core_dumps() -> Probe {
     Probe::green("core dumps", detail)
 }
 
+/// As many open files as the hard limit allows: shells set a low soft one for programs that use select(2), which this one does not.
+pub fn open_files_up() -> std::io::Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return Ok(());
+    }
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
 /// Turns core dumps off for this process and its children: they would hold keys and foreign rows. Nor may other processes of
 /// the same user attach to this one or read its memory and environment (`PR_SET_DUMPABLE`, which also a crash handler that
 /// `core_pattern` pipes to respects; the limit alone it ignores).

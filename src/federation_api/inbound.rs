@@ -11,13 +11,14 @@ use mosaic_actors::domain::audit::{AuditAction, AuditEvent, AuditOutcome};
 use mosaic_actors::domain::catalog::ResourceName;
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::grant::Grant;
-use mosaic_actors::domain::identity::Serial;
+use mosaic_actors::domain::identity::{PeerIdentity, Serial};
 use mosaic_actors::domain::query::{ReadRight, Verb};
 use mosaic_actors::scope_evaluator::{AccessRequest, Denial, DenyReason, Permit};
 use tokio::time::Instant;
 
 use super::Services;
 use super::admission::{Refused, Ticket};
+use super::watches::Place;
 use crate::config::AuditMode;
 use crate::http::{ApiError, CurrentRequest, read_body, remote_ip};
 use crate::pki::profile::ProfileError;
@@ -87,26 +88,14 @@ impl Inbound {
         verb: Verb,
         resource: Option<&str>,
     ) -> Result<Permit, ApiError> {
-        let identity = match connection(request).map_or(Err(ProfileError::NoCertificate), |found| found.identity) {
-            Ok(identity) => identity,
-            Err(error) => {
-                let fault = Fault::new(FaultKind::Unauthorized, Stage::Authorize)
-                    .with_message("the client certificate is not one of this site's grants");
-                return Err(self.refuse(fault, error.as_str()).await);
-            }
-        };
+        let identity = self.identity(request).await?;
         let services = self.services.clone();
         let of_grant = AccessRequest { verb: Verb::Capabilities, resource: None };
         let permit = match services.evaluator.authorize(&identity, of_grant) {
             Ok(permit) => permit,
             Err(denial) => return Err(self.deny(denial).await),
         };
-        self.know(&permit.grant);
-        services.renewal.note_use(&permit.grant, &identity.serial, &*services.clock);
-        match services.admission.admit(&permit.grant).await {
-            Ok(ticket) => self.ticket = Some(ticket),
-            Err(refused) => return Err(self.over_limit(refused).await),
-        }
+        self.ticket = Some(self.take_ticket(&permit.grant, &identity).await?);
         if resource.is_none() {
             return Ok(permit);
         }
@@ -116,6 +105,47 @@ impl Inbound {
                 Ok(permit)
             }
             Err(denial) => Err(self.deny(denial).await),
+        }
+    }
+
+    /// As [`Inbound::admit`], for a watch: a suspended grant has nothing to read and may be watched. It takes of the grant's rate, and
+    /// no place among the requests at once, which it would never give back.
+    pub(super) async fn admit_watch(&mut self, request: &HttpRequest) -> Result<(PeerIdentity, Place), ApiError> {
+        let identity = self.identity(request).await?;
+        let services = self.services.clone();
+        let of_grant = AccessRequest { verb: Verb::Capabilities, resource: None };
+        let grant = match services.evaluator.authorize(&identity, of_grant) {
+            Ok(permit) => permit.grant,
+            Err(Denial { reason: DenyReason::GrantSuspended, grant: Some(grant) }) => grant,
+            Err(denial) => return Err(self.deny(denial).await),
+        };
+        drop(self.take_ticket(&grant, &identity).await?);
+        match services.watches.enter(grant.id) {
+            Ok(place) => Ok((identity, place)),
+            Err(refused) => Err(self.over_limit(refused).await),
+        }
+    }
+
+    async fn identity(&self, request: &HttpRequest) -> Result<PeerIdentity, ApiError> {
+        match connection(request).map_or(Err(ProfileError::NoCertificate), |found| found.identity) {
+            Ok(identity) => Ok(identity),
+            Err(error) => {
+                let fault = Fault::new(FaultKind::Unauthorized, Stage::Authorize)
+                    .with_message("the client certificate is not one of this site's grants");
+                Err(self.refuse(fault, error.as_str()).await)
+            }
+        }
+    }
+
+    /// The holder is who it says: notes it, and takes of its rate.
+    async fn take_ticket(&mut self, grant: &Arc<Grant>, identity: &PeerIdentity) -> Result<Ticket, ApiError> {
+        let services = self.services.clone();
+        self.know(grant);
+        services.renewal.note_use(grant, &identity.serial, &*services.clock);
+        services.heard_from(&grant.peer);
+        match services.admission.admit(grant).await {
+            Ok(ticket) => Ok(ticket),
+            Err(refused) => Err(self.over_limit(refused).await),
         }
     }
 
@@ -225,6 +255,18 @@ impl Inbound {
                 self.record_aside(event);
                 Ok(())
             }
+        }
+    }
+
+    /// The holder acted on a change of its grant `after` it was told. What cannot be written down is only logged: it happened.
+    pub(super) async fn receipt(&self, of: &'static str, after: Duration) {
+        let event = AuditEvent {
+            action: AuditAction::Receipt,
+            latency: after,
+            ..self.event(AuditOutcome::Allowed, Some(of), 0, 0)
+        };
+        if let Err(fault) = self.services.audit.record(event).await {
+            tracing::warn!(%fault, of, "a receipt was lost");
         }
     }
 

@@ -39,6 +39,8 @@ use crate::postgres::renewal::{RenewalLimits, Renewals};
 use crate::secrets::MasterSecret;
 use crate::tls::peer_connection::PeerConnection;
 
+mod watch;
+
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 
 struct StoppedClock;
@@ -207,6 +209,8 @@ impl Owner {
             audit_mode,
             admission: Admission::default(),
             renewal: Renewal::new(nowhere(), Arc::new(NoCa), ExtensionArc::default(), cache.clone()),
+            watches: Watches::new(cache.clone(), (&Limits::default()).into()),
+            heard_from: Box::new(|_| {}),
             cursor_key: secret.mac_key("peer cursor"),
             query_hash_key: secret.mac_key("query hash"),
             clock,

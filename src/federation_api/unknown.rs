@@ -55,6 +55,7 @@ fn action(path: &str) -> AuditAction {
         Some("get") => AuditAction::Get,
         Some("search") => AuditAction::Search,
         Some("renew") => AuditAction::Renew,
+        Some("watch") => AuditAction::Watch,
         Some("capabilities") => AuditAction::Capabilities,
         _ => AuditAction::Unknown,
     }

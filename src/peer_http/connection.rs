@@ -1,14 +1,17 @@
 //! One connection to a peer: dialled in timed steps, then owned by hyper.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
@@ -37,10 +40,13 @@ pub(super) type TlsSource = Arc<dyn Fn() -> Result<Arc<ClientConfig>, Fault> + S
 
 impl Dial<'_> {
     /// Resolves, connects, shakes hands. Each step ends at its own limit and at `deadline`, and faults with its own stage.
-    pub(super) async fn connect(&self, limits: &PeerLimits, deadline: Instant) -> Result<Connection, Fault> {
+    pub(super) async fn connect<B>(&self, limits: &PeerLimits, deadline: Instant) -> Result<Connection<B>, Fault>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
         let connect_by = deadline.min(Instant::now() + limits.connect);
         let addresses = self.url.resolve(self.allow_private, connect_by).await?;
-        let tcp = connect(&addresses, connect_by).await?;
+        let tcp = connect(&addresses, limits, connect_by).await?;
         let name = self.url.server_name().ok_or_else(|| Fault::new(FaultKind::Unreachable, Stage::Tls))?;
         let handshake_by = deadline.min(Instant::now() + limits.tls);
         let stream = timeout_at(handshake_by, TlsConnector::from((self.tls)()?).connect(name, tcp))
@@ -51,9 +57,9 @@ impl Dial<'_> {
     }
 }
 
-/// A live connection. Dropping it closes the socket, whatever was in flight.
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<Full<Bytes>>,
+/// A live connection for requests with bodies of this kind. Dropping it closes the socket, whatever was in flight.
+pub(super) struct Connection<B = Full<Bytes>> {
+    pub(super) sender: SendRequest<B>,
     pub(super) opened: Instant,
     /// Set by the first byte that arrives after [`Connection::listen`].
     heard: Arc<AtomicBool>,
@@ -61,7 +67,10 @@ pub(super) struct Connection {
     alert: Arc<OnceLock<AlertDescription>>,
 }
 
-impl Connection {
+impl<B> Connection<B>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     async fn over(stream: TlsStream<TcpStream>, limits: &PeerLimits) -> Result<Self, Fault> {
         let (heard, alert) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::new()));
         let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard), alert: Arc::clone(&alert) });
@@ -104,7 +113,7 @@ impl Connection {
 
 /// The first address that accepts. What time is left is shared among the addresses that are left, so that one that swallows
 /// packets does not hide the next.
-async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, Fault> {
+async fn connect(addresses: &[SocketAddr], limits: &PeerLimits, deadline: Instant) -> Result<TcpStream, Fault> {
     let mut fault = Fault::new(FaultKind::Unreachable, Stage::Connect);
     for (tried, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -113,6 +122,7 @@ async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStrea
             Ok(Ok(tcp)) => {
                 // Requests are small and waited for.
                 tcp.set_nodelay(true).map_err(|_| Fault::new(FaultKind::Unreachable, Stage::Connect))?;
+                keep_alive(&tcp, limits);
                 return Ok(tcp);
             }
             Ok(Err(error)) => {
@@ -123,6 +133,24 @@ async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStrea
         }
     }
     Err(fault)
+}
+
+/// A peer whose machine vanished sends no FIN: the kernel asks after a quiet connection, and ends one on which neither questions nor
+/// bytes are acknowledged (RFC 9293 3.8.4, RFC 5482). So dead connections leave the pool, and a watch ends long before its silence does.
+fn keep_alive(tcp: &TcpStream, limits: &PeerLimits) {
+    use rustix::net::sockopt;
+    /// The kernel counts in whole seconds.
+    const SECOND: Duration = Duration::from_secs(1);
+    let set = sockopt::set_socket_keepalive(tcp, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(tcp, limits.keepalive.max(SECOND)))
+        .and_then(|()| sockopt::set_tcp_keepintvl(tcp, (limits.keepalive / 3).max(SECOND)))
+        .and_then(|()| {
+            let ms = u32::try_from(limits.unacknowledged.as_millis()).unwrap_or(u32::MAX);
+            sockopt::set_tcp_user_timeout(tcp, ms)
+        });
+    if let Err(error) = set {
+        tracing::warn!(%error, "a connection to a peer is not asked after");
+    }
 }
 
 /// A handshake that failed. The text is for the log; nothing is decided by it.

@@ -9,7 +9,8 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use hyper::{Request, Response, StatusCode};
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
-use tokio::time::{Instant, timeout_at};
+use mosaic_actors::ports::peer_transport::InjectedFault;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connection::{Connection, Dial};
 use super::limits::PeerLimits;
@@ -65,6 +66,41 @@ impl Pool {
             idle.pop_front();
         }
         idle.push_back(Idle { connection, since: now });
+    }
+}
+
+/// As [`exchange`], with what an admin makes go wrong: what depends on no answer costs no network.
+pub(super) async fn exchange_with(
+    injected: Option<InjectedFault>,
+    pool: &Pool,
+    request: &Request<Bytes>,
+    dial: &Dial<'_>,
+    deadline: Instant,
+) -> Result<RawAnswer, Fault> {
+    let silent_until = |until, stage| async move {
+        sleep_until(until).await;
+        Err(Fault::new(FaultKind::TimedOut, stage))
+    };
+    let began = Instant::now();
+    let head_by = deadline.min(began + pool.limits.first_byte);
+    match injected {
+        None => exchange(pool, request, dial, deadline).await,
+        Some(InjectedFault::Reset) => Err(Fault::new(FaultKind::Unreachable, Stage::FirstByte)),
+        Some(InjectedFault::Error) => {
+            Ok(RawAnswer { status: StatusCode::SERVICE_UNAVAILABLE, headers: HeaderMap::new(), body: Bytes::new() })
+        }
+        Some(InjectedFault::Delay(delay)) if began + delay >= head_by => silent_until(head_by, Stage::FirstByte).await,
+        Some(InjectedFault::Delay(delay)) => {
+            sleep_until(began + delay).await;
+            exchange(pool, request, dial, deadline).await
+        }
+        Some(InjectedFault::StallAfter(bytes)) => {
+            let answer = exchange(pool, request, dial, deadline).await?;
+            if (answer.body.len() as u64) < bytes {
+                return Ok(answer);
+            }
+            silent_until(deadline.min(Instant::now() + pool.limits.idle), Stage::Body).await
+        }
     }
 }
 
@@ -149,7 +185,7 @@ fn copy_of(request: &Request<Bytes>) -> Request<Full<Bytes>> {
 }
 
 /// A head that came but is none: too large, or not HTTP. Broken off in the middle, the peer is gone.
-fn head_fault(error: &hyper::Error) -> Fault {
+pub(super) fn head_fault(error: &hyper::Error) -> Fault {
     if error.is_parse() {
         bad("the peer's answer is not HTTP, or its head is too large")
     } else {
@@ -158,7 +194,11 @@ fn head_fault(error: &hyper::Error) -> Fault {
 }
 
 /// Reads the whole body. Whatever goes wrong discards all of it and, by dropping it, closes the connection.
-async fn read(response: Response<Incoming>, limits: &PeerLimits, deadline: Instant) -> Result<RawAnswer, Fault> {
+pub(super) async fn read(
+    response: Response<Incoming>,
+    limits: &PeerLimits,
+    deadline: Instant,
+) -> Result<RawAnswer, Fault> {
     let (head, mut incoming) = response.into_parts();
     if head.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(bad("the peer's answer is compressed, which was not asked for"));

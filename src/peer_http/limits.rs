@@ -27,6 +27,9 @@ pub struct PeerLimits {
     pub idle_max: Duration,
     /// How old a connection may get, so that changes of addresses and certificates are noticed.
     pub age_max: Duration,
+    /// The kernel asks after a connection that was quiet for so long, and ends one on which nothing was acknowledged for so long.
+    pub keepalive: Duration,
+    pub unacknowledged: Duration,
     /// One enrolment from resolving to the answer: the owner's CA signs in between.
     pub enrollment: Duration,
 }
@@ -44,6 +47,8 @@ impl From<&Limits> for PeerLimits {
             idle_connections: limits.peer_connections,
             idle_max: limits.peer_connection_idle,
             age_max: limits.peer_connection_age,
+            keepalive: limits.peer_keepalive,
+            unacknowledged: limits.peer_unacknowledged,
             enrollment: limits.enroll,
         }
     }

@@ -42,7 +42,12 @@ pub(super) fn refusal(answer: &RawAnswer, missing: Missing) -> Fault {
         return Fault::new(FaultKind::BadAnswer, Stage::Parse)
             .with_message("the peer's refusal is not of this protocol");
     };
-    Fault::new(kind(answer.status, &detail, missing), Stage::Authorize)
+    // What is wrong with the question is not a matter of rights.
+    let stage = match answer.status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Stage::Authorize,
+        _ => Stage::Request,
+    };
+    Fault::new(kind(answer.status, &detail, missing), stage)
 }
 
 fn kind(status: StatusCode, detail: &ErrorAnswerDetail<'_>, missing: Missing) -> FaultKind {

@@ -11,7 +11,7 @@ use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::identity::SiteName;
 use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::clock::Clock;
-use mosaic_actors::ports::peer_transport::{PeerAnswer, PeerAsk, PeerQuestion, PeerTransport};
+use mosaic_actors::ports::peer_transport::{PeerAnswer, PeerAsk, PeerQuestion, PeerTransport, WatchEar};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -19,11 +19,12 @@ use tracing::Instrument;
 
 use super::address::PeerUrl;
 use super::connection::{Dial, TlsSource};
-use super::exchange::{Pool, RawAnswer, exchange};
+use super::exchange::{Pool, RawAnswer, exchange_with};
 use super::limits::PeerLimits;
 use super::refusal::{Missing, refusal};
 use super::rows::{Expected, RowsError, parse_item, parse_list};
 use super::scan::scan;
+use super::watch;
 use crate::wire::federation_v1::{BASE_PATH, CapabilitiesAnswer, DEADLINE_HEADER, ListRequest, PROTOCOL};
 
 /// What one transport speaks with, and to whom.
@@ -80,6 +81,16 @@ impl PeerTransport for HttpTransport {
         };
         Box::pin(work.instrument(span))
     }
+
+    fn watch(&self, ear: WatchEar) -> PortFuture<Fault> {
+        let endpoint = Arc::clone(&self.endpoint);
+        Box::pin(async move {
+            match watch::listen(&endpoint, ear).await {
+                Err(fault) => fault,
+                Ok(never) => match never {},
+            }
+        })
+    }
 }
 
 fn names(question: &PeerQuestion) -> (&'static str, &str) {
@@ -91,17 +102,26 @@ fn names(question: &PeerQuestion) -> (&'static str, &str) {
 }
 
 impl Endpoint {
-    async fn ask(&self, pool: &Pool, ask: &PeerAsk) -> Result<PeerAnswer, Fault> {
+    /// Whether it makes sense to connect.
+    pub(super) fn in_date(&self) -> Result<(), Fault> {
         if self.clock.now() >= self.certificate_not_after {
             return Err(Fault::new(FaultKind::CertificateExpired, Stage::Tls));
         }
+        Ok(())
+    }
+
+    pub(super) fn dial(&self) -> Dial<'_> {
+        Dial { url: &self.url, allow_private: self.allow_private, tls: &self.tls }
+    }
+
+    async fn ask(&self, pool: &Pool, ask: &PeerAsk) -> Result<PeerAnswer, Fault> {
+        self.in_date()?;
         let left = ask.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Fault::new(FaultKind::TimedOut, Stage::Send));
         }
         let request = self.request(ask, u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1))?;
-        let dial = Dial { url: &self.url, allow_private: self.allow_private, tls: &self.tls };
-        let answer = exchange(pool, &request, &dial, ask.deadline).await?;
+        let answer = exchange_with(ask.injected, pool, &request, &self.dial(), ask.deadline).await?;
         self.interpret(&answer, &ask.question)
     }
 

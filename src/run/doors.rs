@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::BootError;
 use super::node::Parts;
 use crate::config::{Config, TlsFiles};
+use crate::federation_api::Watches;
 use crate::http::limit_write_stall;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::tls::peer_connection::on_connect;
@@ -75,20 +76,25 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BootError
 pub(super) struct Doors {
     handles: Vec<ServerHandle>,
     metrics: Arc<Metrics>,
+    /// Open watches are no requests that a stopping node waits for: they are told to leave.
+    watches: Arc<Watches>,
     drain: Duration,
 }
 
 impl Doors {
     /// Opens all three; the API last, because whoever sees it ready may use everything.
     pub(super) fn open(parts: &Parts, sockets: Sockets) -> Result<Self, BootError> {
+        let asked_by_peers = parts.federation();
+        let watches = Arc::clone(&asked_by_peers.watches);
         let servers = [
-            ("federation", federation(parts, sockets.federation)?),
+            ("federation", federation(parts, asked_by_peers, sockets.federation)?),
             ("enrollment", enrollment(parts, sockets.enrollment)?),
             ("api", api(parts, sockets.api)?),
         ];
         Ok(Self {
             handles: servers.into_iter().map(|(name, server)| serve(name, server)).collect(),
             metrics: Arc::clone(&parts.metrics),
+            watches,
             drain: parts.config.limits.drain,
         })
     }
@@ -97,6 +103,7 @@ impl Doors {
     /// graceful stop would wait for idle keep-alive connections too, for as long as it may: every stop would take that long.
     pub(super) async fn close(self) {
         join_all(self.handles.iter().map(ServerHandle::pause)).await;
+        self.watches.close();
         let give_up = Instant::now() + self.drain;
         while self.metrics.in_flight() > 0 && Instant::now() < give_up {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -152,8 +159,11 @@ fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     bound.map(HttpServer::run).map_err(|error| cannot("api", error))
 }
 
-fn federation(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
-    let services = parts.federation();
+fn federation(
+    parts: &Parts,
+    services: web::Data<federation_api::Services>,
+    socket: TcpListener,
+) -> Result<Server, BootError> {
     let metrics = Arc::clone(&parts.metrics);
     let versions = if parts.config.federation.tls12 { TlsVersions::From12 } else { TlsVersions::Only13 };
     let tls = tls::federation_server_config(&parts.pki.gate, &parts.pki.identity, versions);

@@ -1,12 +1,10 @@
 //! From the table of limits to what each part wants to know.
 
-use std::time::Duration;
-
 use mosaic_actors::audit_writer::AuditLimits;
 use mosaic_actors::fan_out::FanOutLimits;
-use mosaic_actors::peer_link::PeerLinkLimits;
 use mosaic_actors::peer_link::admission::AdmissionLimits;
 use mosaic_actors::peer_link::renewal::RenewalLimits;
+use mosaic_actors::peer_link::{PeerLinkLimits, WatchLimits};
 use mosaic_actors::peer_registry::PeerRegistryLimits;
 
 use crate::config::Limits;
@@ -60,14 +58,19 @@ pub(super) fn registry(limits: &Limits) -> PeerRegistryLimits {
     let link = PeerLinkLimits {
         admission,
         own_call: limits.peer_budget,
+        own_calls_at_once: limits.own_calls,
         renewal: RenewalLimits {
             deadline: limits.renewal,
             retry: limits.renewal_retry,
             retry_max: limits.renewal_retry_max,
         },
         cursor_bytes: limits.peer_cursor,
-        // A question in a second finds out that the owner resumed, or revoked meanwhile.
-        suspended_probe: Duration::from_secs(1),
+        watch: WatchLimits {
+            retry: limits.watch_retry,
+            retry_max: limits.watch_retry_max,
+            silence: limits.watch_silence,
+            ..WatchLimits::default()
+        },
         ..PeerLinkLimits::default()
     };
     PeerRegistryLimits { link, ..PeerRegistryLimits::default() }

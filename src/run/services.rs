@@ -63,6 +63,7 @@ impl Parts {
             sealer: self.master.sealer(),
             clock: Arc::clone(&self.clock),
             limits: self.config.limits.clone(),
+            fault_injection: self.config.federation.fault_injection,
         })
     }
 
@@ -86,6 +87,11 @@ impl Parts {
                 self.pki.arc.clone(),
                 self.grants.clone(),
             ),
+            watches: federation_api::Watches::new(self.grants.clone(), limits.into()),
+            heard_from: {
+                let registry = self.registry.clone();
+                Box::new(move |peer| registry.peer_spoke(peer))
+            },
             cursor_key: self.master.mac_key("peer cursor"),
             query_hash_key: self.master.mac_key("query hash"),
             clock: Arc::clone(&self.clock),

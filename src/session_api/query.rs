@@ -15,6 +15,7 @@ use super::stream;
 use super::trace::Trace;
 use crate::faults::NOT_FOUND_TEXT;
 use crate::http::{ApiError, CurrentRequest, json_bytes, read_body, traceparent};
+use crate::telemetry::metrics::InFlight;
 use crate::wire::session_v1::{
     AnswerError, AnswerParts, Bounds, QueryRequest, parse_query, write_answer, write_trailer,
 };
@@ -121,6 +122,10 @@ impl Asking {
 
     pub(super) fn failure(&self, answer: &Answer) -> Option<(StatusCode, &'static str, &'static str)> {
         failure(answer, &self.prepared.question)
+    }
+
+    pub(super) fn under_way(&self) -> InFlight {
+        self.services.metrics.under_way()
     }
 
     pub(super) fn request_id(&self) -> String {

@@ -9,9 +9,9 @@ use mosaic_actors::peer_registry::LinkView;
 
 use super::Services;
 use super::authenticate::authenticate;
-use crate::faults::source_error_code;
 use crate::http::{ApiError, json};
-use crate::wire::session_v1::{LinkBody, LinkFaultBody, StatusBody};
+use crate::link_health::link_health;
+use crate::wire::session_v1::{LinkBody, StatusBody};
 
 /// The state of this user's links. Nothing is dialled for it.
 #[utoipa::path(
@@ -38,19 +38,7 @@ fn link(view: &LinkView, user: UserId) -> LinkBody {
     LinkBody {
         peer: view.peer.to_string(),
         own: view.owner == user,
-        state: status.state.as_str().to_owned(),
-        breaker: status.breaker.as_str().to_owned(),
-        breaker_retry_in_ms: status.breaker_retry_in.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-        in_flight: status.in_flight as u64,
-        latency_ms: status.latency.map(|latency| (latency.as_secs_f64() * 1e6).round() / 1e3),
-        last_ok_at: status.last_ok_at,
-        last_fault: status.last_fault.as_ref().map(|(at, fault)| LinkFaultBody {
-            at: *at,
-            code: source_error_code(fault.kind).to_owned(),
-            stage: fault.stage.as_str().to_owned(),
-        }),
-        certificate_not_after: status.certificate_not_after,
-        restarts: u64::from(status.restarts),
+        health: link_health(&status),
         resources: known.map(open_resources).unwrap_or_default(),
         grant_expires_at: known.map(|known| known.grant_expires_at),
     }

@@ -14,6 +14,7 @@ use mosaic_actors::fan_out::{Block, Streaming};
 
 use super::query::Asking;
 use crate::http::ApiError;
+use crate::telemetry::metrics::InFlight;
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -30,6 +31,8 @@ struct Running {
     streaming: Streaming,
     /// What came before the head was sent.
     first: Option<Block>,
+    /// A stopping node waits for the last line.
+    _under_way: InFlight,
 }
 
 /// Begins the answer with the first block, or gives it whole when no source has a row.
@@ -41,7 +44,7 @@ pub(super) async fn respond(asking: Asking, mut streaming: Streaming) -> Result<
         }
         return Ok(head().body(asking.trailer(&answer)));
     };
-    let running = Running { asking, streaming, first: Some(first) };
+    let running = Running { _under_way: asking.under_way(), asking, streaming, first: Some(first) };
     Ok(head().streaming(stream::unfold(Some(running), |running| async {
         let (piece, running) = running?.next().await;
         Some((Ok::<_, std::convert::Infallible>(piece), running))

@@ -18,7 +18,7 @@ use mosaic_actors::fan_out::{self, FanOutLimits};
 use mosaic_actors::peer_registry::{self, PeerRegistryLimits};
 use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::clock::Clock;
-use mosaic_actors::ports::peer_transport::{PeerAnswer, PeerAsk, PeerDialer, PeerQuestion, PeerTransport};
+use mosaic_actors::ports::peer_transport::{PeerAnswer, PeerAsk, PeerDialer, PeerQuestion, PeerTransport, WatchEar};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -71,6 +71,10 @@ struct ScriptedPeer {
 }
 
 impl PeerTransport for ScriptedPeer {
+    fn watch(&self, _: WatchEar) -> PortFuture<Fault> {
+        Box::pin(async { Fault::new(FaultKind::Incompatible, Stage::Authorize) })
+    }
+
     fn ask(&self, ask: PeerAsk) -> PortFuture<Result<PeerAnswer, Fault>> {
         let question = ask.question.clone();
         if let PeerQuestion::Capabilities = question {

@@ -8,7 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use mosaic_actors::domain::answer::BreakerState;
 use mosaic_actors::domain::link::LinkState;
-use mosaic_actors::peer_link::LinkStatus;
+use mosaic_actors::peer_link::{LinkStatus, WatchStatus};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -129,10 +129,16 @@ impl Metrics {
         self.source_answers.add(1, &[KeyValue::new("source", source.to_owned()), KeyValue::new("status", status)]);
     }
 
-    /// Requests of all listeners whose handler has not answered yet; what a stopping node waits for.
+    /// Requests of all listeners whose handler has not answered yet, and streamed answers; what a stopping node waits for.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Counts among [`Self::in_flight`] as long as it lives: for an answer that goes on when its handler has returned.
+    #[must_use]
+    pub fn under_way(&self) -> InFlight {
+        self.enter()
     }
 
     fn enter(&self) -> InFlight {
@@ -188,6 +194,7 @@ struct LinkGauges {
     latency: GaugeVec,
     certificate: IntGaugeVec,
     renewal_failures: IntGaugeVec,
+    watch: IntGaugeVec,
 }
 
 impl LinkGauges {
@@ -217,13 +224,17 @@ impl LinkGauges {
                 "Failed renewals of the certificate that the link has now",
                 &link,
             )?,
+            watch: integer(
+                "mosaic_link_watch",
+                "1 while the peer tells changes of the grant by itself, else 0",
+                &link,
+            )?,
         })
     }
 
     fn set(&self, links: &[LinkStatus], now: OffsetDateTime) {
-        for gauge in
-            [&self.state, &self.breaker, &self.in_flight, &self.restarts, &self.certificate, &self.renewal_failures]
-        {
+        let Self { state, breaker, in_flight, restarts, latency: _, certificate, renewal_failures, watch } = self;
+        for gauge in [state, breaker, in_flight, restarts, certificate, renewal_failures, watch] {
             gauge.reset();
         }
         self.latency.reset();
@@ -245,6 +256,8 @@ impl LinkGauges {
         self.restarts.with_label_values(&labels).set(i64::from(status.restarts));
         self.certificate.with_label_values(&labels).set((status.certificate_not_after - now).whole_seconds());
         self.renewal_failures.with_label_values(&labels).set(i64::from(status.renewal_failures));
+        let watches = matches!(status.watch, WatchStatus::Up { .. });
+        self.watch.with_label_values(&labels).set(i64::from(watches));
         if let Some(latency) = status.latency {
             self.latency.with_label_values(&labels).set(latency.as_secs_f64());
         }
@@ -264,7 +277,8 @@ impl Drop for Metrics {
 }
 
 /// A request under way, counted as long as this lives.
-struct InFlight(Arc<AtomicUsize>);
+#[derive(Debug)]
+pub struct InFlight(Arc<AtomicUsize>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {

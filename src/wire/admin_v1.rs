@@ -12,6 +12,7 @@ use uuid::Uuid;
 pub mod cursor;
 pub mod scope;
 
+use super::link_v1::LinkHealthV1;
 pub use scope::{ScopeV1, TenantFilterV1};
 
 // ---------------------------------------------------------------------------------------------------------------- lists
@@ -458,33 +459,36 @@ pub struct LinkStatusV1 {
     pub peer: String,
     /// The local user whom the link belongs to.
     pub user_id: Uuid,
-    pub state: String,
-    /// `closed`, `open` or `half_open`.
-    pub breaker: String,
-    /// When an open breaker lets a probe through.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub breaker_retry_in_ms: Option<u64>,
-    pub in_flight: u64,
-    /// Moving average of answered asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<f64>,
-    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
-    pub last_ok_at: Option<OffsetDateTime>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<LinkFailureV1>,
-    #[serde(with = "time::serde::rfc3339")]
-    pub certificate_not_after: OffsetDateTime,
-    /// How often a panic restarted the link.
-    pub restarts: u64,
+    #[serde(flatten)]
+    pub health: LinkHealthV1,
 }
 
+/// `POST links/{link}/faults`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LinkFailureV1 {
-    #[serde(with = "time::serde::rfc3339")]
-    pub at: OffsetDateTime,
-    pub code: String,
-    pub stage: String,
-    pub retryable: bool,
+#[serde(deny_unknown_fields)]
+pub struct InjectFaultV1 {
+    pub fault: InjectableFaultV1,
+    /// Seconds until it is over by itself.
+    pub for_s: u64,
+    /// `delay`: how much longer the peer takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<u64>,
+    /// `stall`: bytes of an answer's body that come before the silence. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum InjectableFaultV1 {
+    /// The peer takes longer.
+    Delay,
+    /// It begins its answer and says no more.
+    Stall,
+    /// It answers 503.
+    Error,
+    /// The connection is reset.
+    Reset,
 }
 
 /// `GET links`.

@@ -117,6 +117,31 @@ pub struct RenewAnswer {
     pub chain: Vec<String>,
 }
 
+/// The media type of a watch, in both directions: a JSON object per line.
+pub const WATCH_MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// One line of the answer of `POST watch`. Events that an asker does not know are signs of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WatchLine {
+    /// `grant_active`, `grant_changed`, `grant_suspended`, `grant_revoked`, `grant_expired`: how the grant stands, first as it is and
+    /// then whenever that changes; `heartbeat`; `rights_unknown`: the owner cannot tell now; `closing`: its node stops;
+    /// `superseded`: newer watches of this grant took the place of this one; `ended`: the certificate counts no more.
+    pub event: String,
+    /// To be acknowledged, where the event is about the grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// Of the grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+}
+
+/// One line of the body of `POST watch`: the holder acted on the event of this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchAcknowledgement {
+    pub acknowledged: u64,
+}
+
 /// An error as a peer sends it, as far as this node believes it. Its message is for the peer's own people.
 #[derive(Debug, Default, Deserialize)]
 pub struct ErrorAnswer<'a> {

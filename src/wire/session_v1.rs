@@ -18,4 +18,4 @@ pub use answer::{
 };
 pub use ordered::Ordered;
 pub use request::{Asked, Bounds, QueryBody, QueryRequest, parse_query};
-pub use status::{ImportedBody, LinkBody, LinkFaultBody, NamedBody, StatusBody, WhoamiBody};
+pub use status::{ImportedBody, LinkBody, NamedBody, StatusBody, WhoamiBody};

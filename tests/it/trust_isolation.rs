@@ -155,10 +155,10 @@ async fn work_stops_and_each_is_told_for_himself(people: Vec<Person>, mut work: 
     let notice = json!([{ "code": "federation_offline", "peer": "work" }]);
     assert_eq!(people[0].session.query(query.clone()).await.expect(200)["_notices"], notice);
     let mine = status(&people[0]).await;
-    assert!(mine["links"][0]["last_fault"].is_object(), "{mine}");
+    assert!(mine["links"][0]["last_failure"].is_object(), "{mine}");
     let after = status(&people[1]).await;
     assert_eq!(after["links"].as_array().map(Vec::len), Some(1), "{after}");
-    assert_eq!(after["links"][0]["last_fault"], before["links"][0]["last_fault"], "another user's failure");
+    assert_eq!(after["links"][0]["last_failure"], before["links"][0]["last_failure"], "another user's failure");
     assert_eq!(people[1].session.query(query).await.expect(200)["_notices"], notice, "each is told himself");
     for answer in join_all(people.iter().map(status)).await {
         assert!(people.iter().all(|person| !answer.to_string().contains(&person.canary)), "{answer}");

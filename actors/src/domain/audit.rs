@@ -16,6 +16,9 @@ pub enum AuditAction {
     Get,
     Search,
     Renew,
+    Watch,
+    /// The holder acted on what it was told on its watch; `reason` says on what.
+    Receipt,
     Enroll,
     Handshake,
     /// A path that is none of the protocol's.
@@ -33,6 +36,8 @@ impl AuditAction {
             Self::Get => "get",
             Self::Search => "search",
             Self::Renew => "renew",
+            Self::Watch => "watch",
+            Self::Receipt => "receipt",
             Self::Enroll => "enroll",
             Self::Handshake => "handshake",
             Self::Unknown => "unknown",

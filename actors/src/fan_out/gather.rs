@@ -146,7 +146,7 @@ fn ask_peer(
 ) -> impl Future<Output = Result<Supply, Fault>> + Send + 'static {
     let (question, request, traceparent) = (query.question.clone(), query.request, query.traceparent.clone());
     async move {
-        let ask = |question| PeerAsk { question, deadline, request, traceparent: traceparent.clone() };
+        let ask = |question| PeerAsk { question, deadline, request, traceparent: traceparent.clone(), injected: None };
         match question {
             Question::Get { resource, id, .. } => {
                 let page = match link.handle.ask(ask(PeerQuestion::Get { resource, id })).await {

@@ -41,6 +41,7 @@ async fn bench_with<'a>(peers: impl IntoIterator<Item = (&'a str, Arc<FakePeer>)
         clock: VirtualClock::new(),
         limits: PeerLinkLimits::default(),
         jitter: || 0.0,
+        own_calls: Arc::new(tokio::sync::Semaphore::new(16)),
     };
     let registry = crate::peer_registry::start_with(parts, PeerRegistryLimits::default(), Vec::new());
     for id in ids {
@@ -267,6 +268,7 @@ async fn a_barred_link_tells_its_reason() {
             clock: VirtualClock::new(),
             limits: PeerLinkLimits::default(),
             jitter: || 0.0,
+            own_calls: Arc::new(tokio::sync::Semaphore::new(16)),
         };
         let registry = crate::peer_registry::start_with(parts, PeerRegistryLimits::default(), Vec::new());
         until("the link is started", || !registry.statuses().is_empty()).await;

@@ -5,20 +5,23 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture,
     SpawnHandle, WrapFuture, fut,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer;
 use super::core::{LinkCore, Permission, Update};
 use super::handle::LinkParts;
-use super::messages::{Ask, Drain, ProbeNow, RefreshCapabilities, RenewNow, Stop, UpdateLink};
+use super::messages::{
+    Ask, Drain, Heard, Inject, PeerSpoke, ProbeNow, RefreshCapabilities, RenewNow, Stop, UpdateLink,
+};
 use super::renewing::Renewing;
-use super::status::{Board, KnownCapabilities, LinkStatus};
+use super::status::{Board, Injection, KnownCapabilities, LinkStatus};
+use super::watching::Watching;
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::domain::identity::RequestId;
 use crate::domain::link::{Link, LinkState};
-use crate::ports::peer_transport::{PeerAnswer, PeerAsk, PeerQuestion, PeerTransport};
+use crate::ports::peer_transport::{InjectedFault, PeerAnswer, PeerAsk, PeerQuestion, PeerTransport};
 
 /// A caller that leaves this short before its deadline gave up because of it: the peer was silent.
 const SILENCE_SLACK: Duration = Duration::from_millis(10);
@@ -29,11 +32,16 @@ const REFRESH_MIN: Duration = Duration::from_millis(100);
 pub(crate) struct PeerLink {
     pub(super) core: LinkCore,
     pub(super) parts: LinkParts,
-    board: Arc<Board>,
+    pub(super) board: Arc<Board>,
     /// Made when first needed; dropped when the way to the peer, or the certificate, changes.
     transport: Option<Arc<dyn PeerTransport>>,
     refresh: Refresh,
     pub(super) renewing: Renewing,
+    pub(super) watching: Watching,
+    /// A state is being written down.
+    recording: bool,
+    injected: Option<Injection>,
+    injection_ends: Option<SpawnHandle>,
     drained: Vec<oneshot::Sender<()>>,
 }
 
@@ -41,6 +49,8 @@ pub(crate) struct PeerLink {
 #[derive(Default)]
 struct Refresh {
     under_way: bool,
+    /// What is under way was asked before the grant changed.
+    outdated: bool,
     failures: u32,
     next: Option<SpawnHandle>,
 }
@@ -52,7 +62,19 @@ impl PeerLink {
         let renewing = Renewing::new(&link.credentials, (parts.jitter)());
         let core = LinkCore::new(link, parts.limits, before, Instant::now());
         let board = Arc::new(Board::new(core.published()));
-        Self { core, parts, board, transport: None, refresh: Refresh::default(), renewing, drained: Vec::new() }
+        Self {
+            core,
+            parts,
+            board,
+            transport: None,
+            refresh: Refresh::default(),
+            renewing,
+            watching: Watching::default(),
+            recording: false,
+            injected: None,
+            injection_ends: None,
+            drained: Vec::new(),
+        }
     }
 
     pub(super) fn board(&self) -> Arc<Board> {
@@ -74,7 +96,7 @@ impl PeerLink {
         begun
     }
 
-    fn dialled(&mut self) -> Result<Arc<dyn PeerTransport>, Fault> {
+    pub(super) fn dialled(&mut self) -> Result<Arc<dyn PeerTransport>, Fault> {
         if let Some(transport) = &self.transport {
             return Ok(Arc::clone(transport));
         }
@@ -107,6 +129,7 @@ impl PeerLink {
                 self.board.set_capabilities(None);
             }
             self.record(state, ctx);
+            self.keep_watch(ctx);
         }
         self.publish();
         if learned.capabilities_outdated {
@@ -118,24 +141,58 @@ impl PeerLink {
     }
 
     /// Fetches the capabilities anew if they may be outdated.
-    fn recheck(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn recheck(&mut self, ctx: &mut Context<Self>) {
         let recheck = self.parts.limits.capabilities_recheck;
         if self.board.capabilities().is_some_and(|known| known.since + recheck <= Instant::now()) {
             self.refresh(ctx);
         }
     }
 
-    /// Writes the state down; what cannot be written now is tried again with the next refresh.
-    pub(super) fn record(&self, state: LinkState, ctx: &mut Context<Self>) {
+    /// Writes the state down, one after the other, so that the last one stays; what cannot be written now is tried again with the
+    /// next refresh.
+    pub(super) fn record(&mut self, state: LinkState, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.recording, true) {
+            return;
+        }
         let recorded = self.parts.store.record_state(self.core.link().id, state);
-        ctx.spawn(recorded.into_actor(self).map(move |recorded, link, _| match recorded {
-            Ok(()) => link.core.recorded(state),
-            Err(fault) => tracing::warn!(link = %link.core.link().id, %fault, "the link's state could not be recorded"),
+        ctx.spawn(recorded.into_actor(self).map(move |recorded, link, ctx| {
+            link.recording = false;
+            match recorded {
+                Ok(()) => {
+                    link.core.recorded(state);
+                    if let Some(newer) = link.core.unrecorded() {
+                        link.record(newer, ctx);
+                    }
+                }
+                Err(fault) => {
+                    tracing::warn!(link = %link.core.link().id, %fault, "the link's state could not be recorded");
+                }
+            }
         }));
     }
 
     pub(super) fn publish(&self) {
-        self.board.publish(self.core.published());
+        let mut next = self.core.published();
+        next.status.watch = self.watching.status();
+        next.status.injected = self.injected;
+        self.board.publish(next);
+    }
+
+    /// What was known of the grant counts no more: the capabilities are fetched anew, also if that is under way.
+    pub(super) fn grant_changed(&mut self, ctx: &mut Context<Self>) {
+        self.board.set_capabilities(None);
+        self.refresh.failures = 0;
+        self.refresh.outdated = self.refresh.under_way;
+        self.refresh(ctx);
+    }
+
+    /// The peer was heard from by another way than an answer.
+    pub(super) fn contact(&mut self, ctx: &mut Context<Self>) {
+        if self.core.contact(Instant::now()) {
+            self.refresh.failures = 0;
+            self.refresh(ctx);
+            self.publish();
+        }
     }
 
     /// Fetches the capabilities now, unless that is under way.
@@ -146,18 +203,37 @@ impl PeerLink {
         if let Some(state) = self.core.unrecorded() {
             self.record(state, ctx);
         }
+        match Arc::clone(&self.parts.own_calls).try_acquire_owned() {
+            Ok(place) => self.refresh_now(place, ctx),
+            Err(_) => {
+                self.refresh.under_way = true;
+                let waiting = Arc::clone(&self.parts.own_calls).acquire_owned();
+                ctx.spawn(waiting.into_actor(self).map(|place, link, ctx| {
+                    link.refresh.under_way = false;
+                    // Whatever changed while it waited is in what is fetched now.
+                    link.refresh.outdated = false;
+                    if let Ok(place) = place {
+                        link.refresh_now(place, ctx);
+                    }
+                }));
+            }
+        }
+    }
+
+    fn refresh_now(&mut self, place: OwnedSemaphorePermit, ctx: &mut Context<Self>) {
         let deadline = Instant::now() + self.parts.limits.own_call;
         match self.begin(deadline) {
             Err(fault) => self.refresh_later(fault.retry_after, ctx),
             Ok((permission, transport)) => {
                 self.refresh.under_way = true;
                 let question = PeerQuestion::Capabilities;
-                let ask = PeerAsk { question, deadline, request: RequestId::new(), traceparent: None };
+                let (request, injected) = (RequestId::new(), self.injected.map(|injection| injection.fault));
+                let ask = PeerAsk { question, deadline, request, traceparent: None, injected };
                 let (here, mut caller_left) = oneshot::channel();
                 let cursor_bytes = self.parts.limits.cursor_bytes;
                 let asked = async move {
                     let end = call(transport, ask, &mut caller_left, cursor_bytes).await;
-                    drop(here);
+                    drop((here, place));
                     end
                 };
                 ctx.spawn(asked.into_actor(self).map(move |end, link, ctx| link.refreshed(permission, end, ctx)));
@@ -168,15 +244,17 @@ impl PeerLink {
     /// Acts on a newer version of the link, or of its certificate. Calls in flight keep the transport that they have.
     pub(super) fn updated(&mut self, update: Update, ctx: &mut Context<Self>) {
         match update {
-            Update::Same => {}
+            Update::Same => self.keep_watch(ctx),
             Update::Renewed => {
                 self.transport = None;
+                self.watch_anew(ctx);
                 self.schedule_renewal(true, ctx);
                 // Proves the certificate, and so ends the one before it.
                 self.refresh(ctx);
             }
             Update::Moved => {
                 self.transport = None;
+                self.watch_anew(ctx);
                 self.board.set_capabilities(None);
                 self.refresh.failures = 0;
                 self.schedule_renewal(false, ctx);
@@ -188,11 +266,17 @@ impl PeerLink {
 
     fn refreshed(&mut self, permission: Permission, end: CallEnd, ctx: &mut Context<Self>) {
         self.refresh.under_way = false;
-        if let Ok(PeerAnswer::Capabilities(capabilities)) = self.end(permission, end, ctx) {
+        let outdated = std::mem::take(&mut self.refresh.outdated);
+        let answer = self.end(permission, end, ctx);
+        if outdated {
+            self.refresh(ctx);
+        } else if let Ok(PeerAnswer::Capabilities(capabilities)) = answer {
             let known = KnownCapabilities { capabilities: Arc::new(capabilities), since: Instant::now() };
             self.board.set_capabilities(Some(known));
             self.refresh.failures = 0;
-            self.refresh_later(Some(self.parts.limits.capabilities_refresh), ctx);
+            let (limits, watched) = (&self.parts.limits, self.watching.is_up());
+            let next = if watched { limits.watch.capabilities_refresh } else { limits.capabilities_refresh };
+            self.refresh_later(Some(next), ctx);
         } else {
             self.refresh_later(None, ctx);
         }
@@ -256,6 +340,7 @@ impl Actor for PeerLink {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.refresh(ctx);
         self.look_at_renewal(ctx);
+        self.watch_later(None, ctx);
     }
 }
 
@@ -287,10 +372,11 @@ impl PeerLink {
     fn carry_out(
         &self,
         (permission, transport): Call,
-        ask: PeerAsk,
+        mut ask: PeerAsk,
         mut caller_left: oneshot::Receiver<()>,
     ) -> ResponseActFuture<Self, (Result<PeerAnswer, Fault>, oneshot::Receiver<()>)> {
         let cursor_bytes = self.parts.limits.cursor_bytes;
+        ask.injected = self.injected.map(|injection| injection.fault);
         let called = async move {
             let end = call(transport, ask, &mut caller_left, cursor_bytes).await;
             (end, caller_left)
@@ -359,6 +445,49 @@ impl Handler<ProbeNow> for PeerLink {
     }
 }
 
+impl Handler<Inject> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, Inject(injected): Inject, ctx: &mut Self::Context) {
+        self.inject(injected, ctx);
+    }
+}
+
+impl PeerLink {
+    fn inject(&mut self, injected: Option<(InjectedFault, Duration)>, ctx: &mut Context<Self>) {
+        if let Some(end) = self.injection_ends.take() {
+            ctx.cancel_future(end);
+        }
+        let (link, peer) = (self.core.link().id, &self.core.link().peer);
+        match injected {
+            Some((fault, lasts)) => tracing::warn!(%link, %peer, ?fault, ?lasts, "a fault is injected into the link"),
+            None if self.injected.is_some() => {
+                tracing::warn!(%link, %peer, "no fault is injected into the link any more")
+            }
+            None => {}
+        }
+        self.injected = injected.map(|(fault, lasts)| Injection { fault, until: self.parts.clock.now() + lasts });
+        self.injection_ends = injected.map(|(_, lasts)| ctx.run_later(lasts, |link, ctx| link.inject(None, ctx)));
+        self.publish();
+    }
+}
+
+impl Handler<PeerSpoke> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, _: PeerSpoke, ctx: &mut Self::Context) {
+        self.contact(ctx);
+    }
+}
+
+impl Handler<Heard> for PeerLink {
+    type Result = ();
+
+    fn handle(&mut self, Heard { watch, news }: Heard, ctx: &mut Self::Context) {
+        self.heard(watch, news, ctx);
+    }
+}
+
 impl Handler<RenewNow> for PeerLink {
     type Result = ResponseFuture<Result<(), Fault>>;
 
@@ -375,6 +504,7 @@ impl Handler<Drain> for PeerLink {
 
     fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
         self.core.drain();
+        self.stop_watching();
         let (waiter, drained) = oneshot::channel();
         if !self.core.is_idle() {
             self.drained.push(waiter);

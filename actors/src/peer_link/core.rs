@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use super::admission::{Admission, Decision, Outcome, Refusal, Ticket};
 use super::status::{LinkStatus, PeerLinkLimits, Published};
+use super::watching::WatchStatus;
+use crate::domain::answer::BreakerState;
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::domain::link::{Link, LinkCredentials, LinkState};
 use crate::ports::peer_transport::PeerAnswer;
@@ -26,6 +28,12 @@ pub(super) struct LinkCore {
     recheck: bool,
     /// What the peer told and the store does not know yet; until it does, its own state is older than ours.
     unrecorded: Option<LinkState>,
+    /// What the peer said last on the watch that is open: while there is one, nobody has to ask.
+    watched: Option<LinkState>,
+    /// Counts what was said there: a refusal of a call that began before says nothing any more.
+    edition: u64,
+    /// Not before then does contact from the peer let an open breaker probe again.
+    contact_at: Option<Instant>,
     draining: bool,
     latency: Option<Duration>,
     last_ok_at: Option<OffsetDateTime>,
@@ -55,6 +63,8 @@ pub(super) struct Permission {
     deadline: Instant,
     /// The link's state when the call began: an answer says nothing about a state that came later.
     state: LinkState,
+    /// Of what the watch had said by then.
+    edition: u64,
 }
 
 /// What a call's end means beyond its own answer.
@@ -76,6 +86,9 @@ impl LinkCore {
             suspended_until: None,
             recheck: false,
             unrecorded: None,
+            watched: None,
+            edition: 0,
+            contact_at: None,
             draining: false,
             latency: before.and_then(|status| status.latency),
             last_ok_at: before.and_then(|status| status.last_ok_at),
@@ -119,7 +132,7 @@ impl LinkCore {
                 if self.link.state == LinkState::Suspended {
                     self.suspended_until = Some(now + self.limits.suspended_probe);
                 }
-                Ok(Permission { ticket, began: now, deadline, state: self.link.state })
+                Ok(Permission { ticket, began: now, deadline, state: self.link.state, edition: self.edition })
             }
             Err(fault) => {
                 self.refused += 1;
@@ -138,6 +151,10 @@ impl LinkCore {
             LinkState::Pending => return refuse(FaultKind::GrantPending),
             LinkState::Revoked if !self.recheck => return refuse(FaultKind::GrantRevoked),
             LinkState::Expired if !self.recheck => return refuse(FaultKind::GrantExpired),
+            // It will be said on the watch when that changes.
+            LinkState::Suspended if !self.recheck && self.watched == Some(LinkState::Suspended) => {
+                return refuse(FaultKind::GrantSuspended);
+            }
             LinkState::Suspended if !self.recheck => {
                 let wait = self.suspended_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
                 if !wait.is_zero() {
@@ -206,6 +223,9 @@ impl LinkCore {
             },
             Ok(_) => LinkState::Active,
         };
+        if told != LinkState::Active && permission.edition != self.edition {
+            return None;
+        }
         let barred = [LinkState::Suspended, LinkState::Revoked, LinkState::Expired];
         if told == LinkState::Active && !(barred.contains(&self.link.state) && permission.state == self.link.state) {
             return None;
@@ -221,18 +241,70 @@ impl LinkCore {
         Some(told)
     }
 
+    /// Takes what the peer said on its watch: it is heard in the order in which it happened, so it counts whatever was known.
+    /// Returns the state to be recorded, if it is another one.
+    pub(super) fn told(&mut self, told: LinkState, wall: OffsetDateTime) -> Option<LinkState> {
+        self.last_contact_at = Some(wall);
+        self.watched = Some(told);
+        self.edition += 1;
+        self.suspended_until = None;
+        // That the certificate could not be renewed is this side's matter.
+        let is_same = told == self.link.state || (told == LinkState::Active && self.link.state == LinkState::Degraded);
+        if is_same {
+            return None;
+        }
+        self.link.state = told;
+        self.unrecorded = Some(told);
+        Some(told)
+    }
+
+    /// A sign of life that says nothing about the grant.
+    pub(super) fn heard(&mut self, wall: OffsetDateTime) {
+        self.last_contact_at = Some(wall);
+    }
+
+    /// The watch ended: what it said last holds until an answer says otherwise.
+    pub(super) fn unwatched(&mut self) {
+        self.watched = None;
+    }
+
+    /// Whether a watch would have anything to tell.
+    pub(super) fn can_watch(&self, wall: OffsetDateTime) -> bool {
+        !self.draining
+            && wall < self.link.credentials.not_after
+            && matches!(self.link.state, LinkState::Active | LinkState::Degraded | LinkState::Suspended)
+    }
+
+    /// The peer was heard from: an open breaker lets the next call probe, but not so often that a peer that speaks to us and fails
+    /// us is asked all the time. True when there is reason to probe.
+    pub(super) fn contact(&mut self, now: Instant) -> bool {
+        let probes = self.admission.state() == BreakerState::Open && self.contact_at.is_none_or(|at| now >= at);
+        if probes {
+            self.contact_at = Some(now + self.limits.contact_probe);
+            self.admission.probe_at_once(now);
+        }
+        probes
+    }
+
     /// Takes the link as the store has it now.
     pub(super) fn update(&mut self, mut link: Link, now: Instant) -> Update {
         if is_other_way(&self.link, &link) {
             self.admission = Admission::new(self.limits.admission, now);
             self.suspended_until = None;
             self.unrecorded = None;
+            self.watched = None;
+            self.edition += 1;
+            self.contact_at = None;
             self.renewal_failures = 0;
             self.link = link;
             return Update::Moved;
         }
         if let Some(state) = self.unrecorded {
             link.state = state;
+        } else if let Some(told) = self.watched {
+            // What another replica wrote late.
+            let degraded = told == LinkState::Active && link.state == LinkState::Degraded;
+            link.state = if degraded { link.state } else { told };
         }
         // Read before a renewal that this replica has made since.
         if link.credentials.key_version < self.link.credentials.key_version {
@@ -332,6 +404,8 @@ impl LinkCore {
             restarts: self.restarts,
             refused: self.refused,
             renewal_failures: self.renewal_failures,
+            watch: WatchStatus::Off,
+            injected: None,
         };
         Published { status, retry_at: self.admission.retry_at() }
     }

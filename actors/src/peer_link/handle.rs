@@ -2,19 +2,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, ArbiterHandle, Recipient};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::actor::PeerLink;
-use super::messages::{Ask, Drain, LinkDied, ProbeNow, RefreshCapabilities, RenewNow, Stop, UpdateLink};
+use super::messages::{
+    Ask, Drain, Inject, LinkDied, PeerSpoke, ProbeNow, RefreshCapabilities, RenewNow, Stop, UpdateLink,
+};
 use super::status::{Board, LinkHealth, LinkStatus, PeerLinkLimits};
-use crate::domain::answer::Capabilities;
+use crate::domain::answer::{BreakerState, Capabilities};
 use crate::domain::fault::{Fault, FaultKind, Stage};
 use crate::domain::identity::LinkId;
 use crate::domain::link::Link;
 use crate::ports::clock::Clock;
 use crate::ports::link_store::LinkStore;
-use crate::ports::peer_transport::{PeerAnswer, PeerAsk, PeerDialer};
+use crate::ports::peer_transport::{InjectedFault, PeerAnswer, PeerAsk, PeerDialer};
 
 /// The link's own report arrives a little after the deadline; only a link that is stuck reports nothing by then.
 const GRACE: Duration = Duration::from_millis(50);
@@ -28,6 +30,8 @@ pub struct LinkParts {
     pub limits: PeerLinkLimits,
     /// A number between -1 and 1, drawn anew for every wait that is spread.
     pub jitter: fn() -> f64,
+    /// Places for calls that links make by themselves: a node with a thousand links must not shake a thousand hands at once.
+    pub own_calls: Arc<Semaphore>,
 }
 
 /// Where a link's actor runs.
@@ -126,6 +130,14 @@ impl PeerLinkHandle {
         }
     }
 
+    /// The peer was heard from: if the breaker is open, the link probes.
+    pub(crate) fn peer_spoke(&self) {
+        if self.board.health().breaker == BreakerState::Open {
+            // A full mailbox means that the link is busy; the peer will be heard from again.
+            drop(self.actor.try_send(PeerSpoke));
+        }
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.actor.connected()
     }
@@ -144,6 +156,11 @@ impl PeerLinkHandle {
             self.report_death();
             Err(Fault::new(FaultKind::Internal, Stage::Admission))
         })
+    }
+
+    /// Makes calls go wrong for so long; `None` ends it.
+    pub(crate) async fn inject(&self, injected: Option<(InjectedFault, Duration)>) {
+        self.tell(Inject(injected)).await;
     }
 
     pub(crate) async fn drain(&self) {

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use actix::Message;
 use tokio::sync::oneshot;
 
 use crate::domain::fault::Fault;
 use crate::domain::identity::LinkId;
 use crate::domain::link::Link;
-use crate::ports::peer_transport::{PeerAnswer, PeerAsk};
+use crate::ports::peer_transport::{InjectedFault, PeerAnswer, PeerAsk, PeerNews};
 
 /// Ask the peer. `caller_left` completes when nobody waits for the answer any more.
 #[derive(Message)]
@@ -28,6 +30,24 @@ pub(crate) struct RefreshCapabilities;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ProbeNow;
+
+/// Make calls go wrong like this for so long; `None` ends it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Inject(pub(crate) Option<(InjectedFault, Duration)>);
+
+/// The peer itself was heard from: if the breaker is open, probe.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PeerSpoke;
+
+/// Something was said on the watch that has this number.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Heard {
+    pub(crate) watch: u64,
+    pub(crate) news: PeerNews,
+}
 
 /// Renew the certificate now, due or not; answers when that has ended.
 #[derive(Message)]

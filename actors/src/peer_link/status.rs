@@ -9,10 +9,12 @@ use tokio::time::Instant;
 
 use super::admission::AdmissionLimits;
 use super::renewal::RenewalLimits;
+use super::watching::{WatchLimits, WatchStatus};
 use crate::domain::answer::{BreakerState, Capabilities};
 use crate::domain::fault::Fault;
 use crate::domain::identity::{LinkId, SiteName, TeamId, UserId};
 use crate::domain::link::LinkState;
+use crate::ports::peer_transport::InjectedFault;
 
 /// Bounds of one link.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +22,8 @@ pub struct PeerLinkLimits {
     pub admission: AdmissionLimits,
     /// How long a call of the link's own (capabilities) may take.
     pub own_call: Duration,
+    /// How many calls all links of a node together make by themselves at once: fetches of capabilities, and watches being opened.
+    pub own_calls_at_once: usize,
     /// Age at which capabilities are fetched again. An asker that prunes by them fetches earlier, see `recheck`.
     pub capabilities_refresh: Duration,
     /// After a failed fetch of capabilities: the first wait, doubling up to `capabilities_refresh`.
@@ -28,7 +32,10 @@ pub struct PeerLinkLimits {
     pub capabilities_recheck: Duration,
     /// While the peer says "suspended", one call in this time finds out whether it still does.
     pub suspended_probe: Duration,
+    /// Contact from the peer lets an open breaker probe at once, but only once in this time.
+    pub contact_probe: Duration,
     pub renewal: RenewalLimits,
+    pub watch: WatchLimits,
     /// Longest cursor that is taken from a peer, in bytes: it comes back inside ours.
     pub cursor_bytes: usize,
 }
@@ -38,11 +45,14 @@ impl Default for PeerLinkLimits {
         Self {
             admission: AdmissionLimits::default(),
             own_call: Duration::from_secs(3),
+            own_calls_at_once: 16,
             capabilities_refresh: Duration::from_secs(60),
             capabilities_retry: Duration::from_secs(5),
             capabilities_recheck: Duration::from_secs(1),
             suspended_probe: Duration::from_secs(15),
+            contact_probe: Duration::from_secs(5),
             renewal: RenewalLimits::default(),
+            watch: WatchLimits::default(),
             cursor_bytes: 1024,
         }
     }
@@ -75,6 +85,16 @@ pub struct LinkStatus {
     pub refused: u64,
     /// Failed renewals of the certificate that the link has now.
     pub renewal_failures: u32,
+    pub watch: WatchStatus,
+    /// What an admin makes go wrong, and until when.
+    pub injected: Option<Injection>,
+}
+
+/// A fault in a link that goes away by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Injection {
+    pub fault: InjectedFault,
+    pub until: OffsetDateTime,
 }
 
 /// The part of a status that every question reads: no allocation.

@@ -25,6 +25,7 @@ fn parts(store: &Arc<FakeLinks>, peer: &Arc<FakePeer>) -> LinkParts {
         clock: VirtualClock::new(),
         limits: PeerLinkLimits::default(),
         jitter: || 0.0,
+        own_calls: Arc::new(tokio::sync::Semaphore::new(16)),
     }
 }
 

@@ -11,12 +11,14 @@ pub(super) struct Directory {
     links: HashMap<LinkId, LinkView>,
     by_owner: HashMap<UserId, Vec<LinkId>>,
     by_team: HashMap<TeamId, Vec<LinkId>>,
+    by_peer: HashMap<SiteName, Vec<LinkId>>,
 }
 
 impl Directory {
     pub(super) fn new(links: impl IntoIterator<Item = (LinkView, Vec<TeamId>)>) -> Self {
         let mut directory = Self::default();
         for (view, shared_with) in links {
+            directory.by_peer.entry(view.peer.clone()).or_default().push(view.link);
             directory.by_owner.entry(view.owner).or_default().push(view.link);
             for team in shared_with {
                 directory.by_team.entry(team).or_default().push(view.link);
@@ -32,6 +34,11 @@ impl Directory {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &LinkView> {
         self.links.values()
+    }
+
+    /// Every link to the site that is called so here.
+    pub(super) fn links_to(&self, peer: &SiteName) -> impl Iterator<Item = &LinkView> {
+        self.by_peer.get(peer).into_iter().flatten().filter_map(|link| self.links.get(link))
     }
 
     /// One link per peer name, sorted by it. Of several an own one wins, then the oldest.

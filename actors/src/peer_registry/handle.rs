@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, ArbiterHandle};
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::actor::{Drain, LinkChanged, PeerRegistry, Reload};
@@ -15,7 +15,7 @@ use crate::domain::identity::{LinkId, SiteName, TeamId, UserId};
 use crate::peer_link::{self, LinkParts, LinkStatus, PeerLinkHandle, PeerLinkLimits};
 use crate::ports::clock::Clock;
 use crate::ports::link_store::LinkStore;
-use crate::ports::peer_transport::PeerDialer;
+use crate::ports::peer_transport::{InjectedFault, PeerDialer};
 
 /// Bounds of the registry and of each of its links.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +69,8 @@ pub fn start(
     limits: PeerRegistryLimits,
     arbiters: Vec<ArbiterHandle>,
 ) -> PeerRegistryHandle {
-    let parts = LinkParts { store, dialer, clock, limits: limits.link, jitter: peer_link::jitter };
+    let own_calls = Arc::new(Semaphore::new(limits.link.own_calls_at_once));
+    let parts = LinkParts { store, dialer, clock, limits: limits.link, jitter: peer_link::jitter, own_calls };
     start_with(parts, limits, arbiters)
 }
 
@@ -110,6 +111,12 @@ impl PeerRegistryHandle {
         }
     }
 
+    /// A site that is called so here was heard from, by a request that proved who sent it: links to it whose breaker is open probe
+    /// now. Costs a look into the directory.
+    pub fn peer_spoke(&self, peer: &SiteName) {
+        self.shared.directory.load().links_to(peer).for_each(|view| view.handle.peer_spoke());
+    }
+
     /// Every link of the node, for admins and metrics; sorted by peer, owner and id.
     #[must_use]
     pub fn statuses(&self) -> Vec<LinkStatus> {
@@ -131,6 +138,18 @@ impl PeerRegistryHandle {
             None => false,
             Some(handle) => {
                 handle.probe_now().await;
+                true
+            }
+        }
+    }
+
+    /// Makes calls over the link go wrong for so long; `None` ends it. False when there is no such link.
+    pub async fn inject(&self, link: LinkId, injected: Option<(InjectedFault, Duration)>) -> bool {
+        let handle = self.shared.directory.load().get(link).map(|view| view.handle.clone());
+        match handle {
+            None => false,
+            Some(handle) => {
+                handle.inject(injected).await;
                 true
             }
         }

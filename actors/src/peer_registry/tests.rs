@@ -20,6 +20,7 @@ fn registry(store: &Arc<FakeLinks>, dialer: Arc<FakeDialer>) -> PeerRegistryHand
         clock: VirtualClock::new(),
         limits: PeerLinkLimits::default(),
         jitter: || 0.0,
+        own_calls: Arc::new(tokio::sync::Semaphore::new(16)),
     };
     start_with(parts, PeerRegistryLimits::default(), Vec::new())
 }

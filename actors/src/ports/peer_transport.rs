@@ -1,7 +1,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::PortFuture;
@@ -17,6 +19,45 @@ use crate::domain::query::RowId;
 pub trait PeerTransport: Send + Sync + 'static {
     /// Asks once, before `ask.deadline`. Dropping the future closes the connection, so that the peer cancels too.
     fn ask(&self, ask: PeerAsk) -> PortFuture<Result<PeerAnswer, Fault>>;
+
+    /// Opens the peer's watch on a connection of its own and passes on what is said there, in order, until it ends; then says why it
+    /// ended. The adapter bounds the opening, the length of a line and how many come; not how long the peer may be silent.
+    /// Dropping the future closes the connection.
+    fn watch(&self, ear: WatchEar) -> PortFuture<Fault>;
+}
+
+/// Where a watch's news go, and where acknowledgements come from.
+#[derive(Debug)]
+pub struct WatchEar {
+    /// What waits for a full channel is not read from the peer.
+    pub news: mpsc::Sender<PeerNews>,
+    /// Numbers of news that were acted on.
+    pub acknowledged: mpsc::Receiver<u64>,
+}
+
+/// One thing that an owner says on its watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerNews {
+    /// How the grant stands now; to be acknowledged by `number`. The first news of a watch.
+    Grant { number: u64, standing: Standing },
+    /// The peer is there.
+    Heartbeat,
+    /// The peer's node stops; another one, or the same again, will answer.
+    Closing,
+    /// Newer watches of this grant took the place of this one.
+    Superseded,
+}
+
+/// How a grant stands, as its owner tells its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It opens what its capabilities say. `changed`: they may differ from before.
+    Active {
+        changed: bool,
+    },
+    Suspended,
+    Revoked,
+    Expired,
 }
 
 /// Makes the transport of a link. Dialling itself is lazy: an error here means that the link's material is unusable.
@@ -36,6 +77,21 @@ pub struct PeerAsk {
     pub request: RequestId,
     /// W3C `traceparent` to send on.
     pub traceparent: Option<Box<str>>,
+    /// What an admin makes go wrong with it.
+    pub injected: Option<InjectedFault>,
+}
+
+/// A fault that an admin puts into a link, to see what it does to the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InjectedFault {
+    /// The peer takes so much longer to say its first byte.
+    Delay(Duration),
+    /// It says so many bytes of its answer's body, and then nothing more.
+    StallAfter(u64),
+    /// It answers 503, without having been asked.
+    Error,
+    /// The connection is reset, without having been made.
+    Reset,
 }
 
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::status::{state, watch};
 use crate::cli::context::Context;
 use crate::cli::lists::{joined, sheet};
 use crate::cli::outcome::{Failure, Outcome};
@@ -9,6 +10,7 @@ use crate::cli::times::{minute, minute_or_dash};
 use crate::wire::admin_v1::LinkV1;
 
 mod add;
+mod fault;
 mod list;
 mod remove;
 mod renew;
@@ -24,6 +26,8 @@ pub(crate) enum PeerCommand {
     Show(show::Show),
     /// Renew a link's certificate now; by itself it is renewed at two thirds of its life
     Renew(renew::Renew),
+    /// Make a link go wrong for a while, where the configuration allows it
+    Fault(fault::FaultArgs),
     /// Forget a link, its key and its certificate
     Remove(remove::Remove),
 }
@@ -35,6 +39,7 @@ impl PeerCommand {
             Self::List(command) => command.run(context).await,
             Self::Show(command) => command.run(context).await,
             Self::Renew(command) => command.run(context).await,
+            Self::Fault(command) => command.run(context).await,
             Self::Remove(command) => command.run(context).await,
         }
     }
@@ -56,9 +61,12 @@ fn link_sheet(link: &LinkV1) -> String {
         ("since", minute(link.created_at)),
     ];
     if let Some(status) = &link.status {
-        fields.push(("breaker", status.breaker.clone()));
-        fields.push(("last answer", minute_or_dash(status.last_ok_at)));
-        if let Some(failure) = &status.last_failure {
+        let health = &status.health;
+        fields.push(("now", state(health)));
+        fields.push(("breaker", health.breaker.clone()));
+        fields.push(("watch", watch(&health.watch)));
+        fields.push(("last answer", minute_or_dash(health.last_ok_at)));
+        if let Some(failure) = &health.last_failure {
             fields.push(("last failure", format!("{} at {}, {}", failure.code, failure.stage, minute(failure.at))));
         }
     }

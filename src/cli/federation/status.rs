@@ -6,6 +6,7 @@ use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::table::{Room, Table};
 use crate::cli::times::{minute, minute_or_dash};
 use crate::wire::admin_v1::StatusV1;
+use crate::wire::link_v1::{LinkHealthV1, LinkWatchV1};
 use crate::wire::session_v1::StatusBody;
 
 /// The whole node for an admin; a session sees its own links.
@@ -35,6 +36,7 @@ fn columns() -> Table {
         .column("latency", Room::Keeps)
         .column("last answer", Room::Keeps)
         .column("last failure", Room::GivesWay)
+        .column("watch", Room::Optional)
         .column("certificate until", Room::Optional)
 }
 
@@ -44,16 +46,7 @@ fn mine(status: &StatusBody, terminal: Option<usize>) -> String {
     }
     let mut table = columns();
     for link in &status.links {
-        let failure = link.last_fault.as_ref().map(|f| format!("{} at {}, {}", f.code, f.stage, minute(f.at)));
-        table.row([
-            link.peer.clone(),
-            link.state.clone(),
-            breaker(&link.breaker, link.breaker_retry_in_ms),
-            latency(link.latency_ms),
-            minute_or_dash(link.last_ok_at),
-            failure.unwrap_or_default(),
-            minute(link.certificate_not_after),
-        ]);
+        table.row(cells(&link.peer, &link.health));
     }
     format!("site {}\n\n{}", status.site, table.render(terminal))
 }
@@ -73,20 +66,42 @@ fn everything(status: &StatusV1, terminal: Option<usize>) -> String {
     }
     let mut table = columns();
     for link in &status.links {
-        let failure = link.last_failure.as_ref().map(|f| format!("{} at {}, {}", f.code, f.stage, minute(f.at)));
-        table.row([
-            link.peer.clone(),
-            link.state.clone(),
-            breaker(&link.breaker, link.breaker_retry_in_ms),
-            latency(link.latency_ms),
-            minute_or_dash(link.last_ok_at),
-            failure.unwrap_or_default(),
-            minute(link.certificate_not_after),
-        ]);
+        table.row(cells(&link.peer, &link.health));
     }
     text.push('\n');
     text.push_str(&table.render(terminal));
     text
+}
+
+fn cells(peer: &str, health: &LinkHealthV1) -> [String; 8] {
+    let failure = health.last_failure.as_ref().map(|f| format!("{} at {}, {}", f.code, f.stage, minute(f.at)));
+    [
+        peer.to_owned(),
+        state(health),
+        breaker(&health.breaker, health.breaker_retry_in_ms),
+        latency(health.latency_ms),
+        minute_or_dash(health.last_ok_at),
+        failure.unwrap_or_default(),
+        watch(&health.watch),
+        minute(health.certificate_not_after),
+    ]
+}
+
+/// The state, and that somebody plays with it.
+pub(super) fn state(health: &LinkHealthV1) -> String {
+    match &health.injected {
+        Some(injected) => format!("{}, {} injected until {}", health.state, injected.fault, minute(injected.until)),
+        None => health.state.clone(),
+    }
+}
+
+/// Whether the peer tells changes, and since when it does or does not.
+pub(super) fn watch(watch: &LinkWatchV1) -> String {
+    let reason = watch.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+    match watch.since {
+        Some(since) => format!("{} since {}{reason}", watch.state, minute(since)),
+        None => watch.state.clone(),
+    }
 }
 
 fn breaker(state: &str, retry_in_ms: Option<u64>) -> String {

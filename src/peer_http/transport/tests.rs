@@ -34,6 +34,7 @@ fn ask(question: PeerQuestion) -> PeerAsk {
         deadline: Instant::now() + Duration::from_secs(5),
         request: RequestId::new(),
         traceparent: None,
+        injected: None,
     }
 }
 

@@ -27,7 +27,7 @@ async fn status_shows_a_users_own_links_and_nobody_elses() {
     let asked = node.peers.asked.lock().unwrap().len();
     node.list(json!({})).await;
     let (_, after) = node.ask(&node.ada, "GET", "/status", "").await;
-    let fault = &after["links"][0]["last_fault"];
+    let fault = &after["links"][0]["last_failure"];
     assert_eq!((&fault["code"], &fault["stage"]), (&json!("peer_unreachable"), &json!("connect")));
     // Status itself asked nobody.
     assert_eq!(node.peers.asked.lock().unwrap().len(), asked + 1);

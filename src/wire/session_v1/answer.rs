@@ -175,7 +175,8 @@ pub fn source_fault_code(source: &SourceName, fault: &Fault) -> &'static str {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, utoipa::ToSchema)]
 pub struct AnswerBody {
     /// Rows in the order `created_at` descending, source, `id`; each with `_source`.
-    #[schema(value_type = Vec<Object>)]
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>, required = true)]
     pub items: Vec<Ordered<serde_json::Value>>,
     /// Some requested source did not answer.
     #[serde(rename = "_partial")]

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::wire::link_v1::LinkHealthV1;
+
 /// `GET /api/v1/whoami`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct WhoamiBody {
@@ -33,38 +35,13 @@ pub struct LinkBody {
     pub peer: String,
     /// The link is the caller's own; otherwise a team shares it.
     pub own: bool,
-    /// `pending`, `active`, `degraded`, `suspended`, `revoked` or `expired`.
-    pub state: String,
-    /// `closed`, `open` or `half_open`.
-    pub breaker: String,
-    /// Until the breaker lets a probe through.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub breaker_retry_in_ms: Option<u64>,
-    pub in_flight: u64,
-    /// Moving average of the answers so far.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<f64>,
-    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
-    pub last_ok_at: Option<OffsetDateTime>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_fault: Option<LinkFaultBody>,
-    #[serde(with = "time::serde::rfc3339")]
-    pub certificate_not_after: OffsetDateTime,
-    /// How often the link was started again after a panic.
-    pub restarts: u64,
+    #[serde(flatten)]
+    pub health: LinkHealthV1,
     /// What the peer says that this link may read; empty until it was asked once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
     #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub grant_expires_at: Option<OffsetDateTime>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct LinkFaultBody {
-    #[serde(with = "time::serde::rfc3339")]
-    pub at: OffsetDateTime,
-    pub code: String,
-    pub stage: String,
 }
 
 /// `POST /api/v1/data/{resource}:import`.

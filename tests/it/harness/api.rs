@@ -83,6 +83,26 @@ impl Api {
         answer(request.body(body.to_string()).send().await.expect("the api listener answers")).await
     }
 
+    /// Whether a new connection gets an answer.
+    pub(crate) async fn reaches(&self) -> Result<(), reqwest::Error> {
+        let fresh = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_millis(500)).build()?;
+        fresh.get(format!("{}/healthz", self.base)).send().await.map(|_| ())
+    }
+
+    /// The same answer as a stream, put together again: its rows as `items` of its last line.
+    pub(crate) async fn stream_whole(&self, body: Value) -> Answer {
+        let request = self.http.post(format!("{}/api/v1/query", self.base)).bearer_auth(self.token());
+        let request = request.header("accept", "application/x-ndjson").header("content-type", "application/json");
+        let mut answer = answer(request.body(body.to_string()).send().await.expect("the api listener answers")).await;
+        if answer.headers["content-type"] == "application/x-ndjson" {
+            let mut lines: Vec<Value> =
+                answer.text().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+            answer.json = lines.pop().expect("a last line");
+            answer.json["items"] = Value::Array(lines);
+        }
+        answer
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {

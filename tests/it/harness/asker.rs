@@ -48,8 +48,13 @@ pub(crate) fn careless_tls() -> rustls::ClientConfig {
 /// A fresh P-256 key and its CSR.
 pub(crate) fn new_csr() -> (KeyPair, String) {
     let key = KeyPair::generate().expect("a key");
-    let csr = CertificateParams::default().serialize_request(&key).expect("a CSR").pem().expect("PEM");
+    let csr = csr_of(&key);
     (key, csr)
+}
+
+/// The CSR of a key.
+pub(crate) fn csr_of(key: &KeyPair) -> String {
+    CertificateParams::default().serialize_request(key).expect("a CSR").pem().expect("PEM")
 }
 
 /// Sends a CSR with a token to the owner's enrolment listener.

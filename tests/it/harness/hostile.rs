@@ -38,7 +38,9 @@ pub(crate) struct Hostile {
 #[derive(Default)]
 struct Seen {
     connections: AtomicU64,
+    /// Without watches.
     requests: Mutex<Vec<Asked>>,
+    watches: AtomicU64,
     /// Bytes that went out, TLS included.
     said: AtomicU64,
 }
@@ -145,7 +147,12 @@ impl Hostile {
         self.seen.said.load(Ordering::SeqCst)
     }
 
-    /// Every request so far.
+    /// Watches that were asked for so far.
+    pub(crate) fn watches(&self) -> u64 {
+        self.seen.watches.load(Ordering::SeqCst)
+    }
+
+    /// Every request so far, watches left out.
     pub(crate) fn requests(&self) -> Vec<Asked> {
         self.seen.requests.lock().expect("no panic").clone()
     }
@@ -223,8 +230,14 @@ async fn meet(mut tcp: TcpStream, play: Play, own: Arc<ServerConfig>, seen: Arc<
     while let Some((head, body)) = read_request(&mut stream).await {
         let path = head.split_whitespace().nth(1).unwrap_or_default().to_owned();
         let asked = Asked { path, body: serde_json::from_str(&body).unwrap_or(Value::Null) };
-        seen.requests.lock().expect("no panic").push(asked.clone());
-        for act in (play.answer)(&asked) {
+        let acts = if asked.path.ends_with("/watch") {
+            seen.watches.fetch_add(1, Ordering::SeqCst);
+            play.watch.clone()
+        } else {
+            seen.requests.lock().expect("no panic").push(asked.clone());
+            (play.answer)(&asked)
+        };
+        for act in acts {
             if perform(&mut stream, act, |stream| reset(&stream.get_ref().0.tcp)).await.is_err() {
                 return;
             }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::api::Api;
 use super::authority::Authority;
 use super::wait::PATIENCE;
+use crate::network::Space;
 
 /// One node as a process of its own, tier `standalone`, with a database of its own. Dropping it kills the process.
 pub(crate) struct Node {
@@ -20,6 +21,8 @@ pub(crate) struct Node {
     process: Option<Child>,
     ready: Value,
     admin_token: String,
+    /// The network namespace that its process runs in.
+    space: Option<String>,
 }
 
 /// What a node is started with.
@@ -30,11 +33,13 @@ struct Setup<'a> {
     authority: Option<&'a Authority>,
     /// The state directory of the node whose replica this one is.
     secrets: Option<&'a Path>,
+    /// Where its process runs, when that is not this machine's own network.
+    space: Option<&'a Space>,
 }
 
 impl<'a> Setup<'a> {
     fn on(url: &'a SecretString) -> Self {
-        Self { url, more: "", database: None, authority: None, secrets: None }
+        Self { url, more: "", database: None, authority: None, secrets: None, space: None }
     }
 }
 
@@ -64,6 +69,13 @@ impl Node {
         Self::set_up(site, Setup { more, database: Some(database), ..Setup::on(&url) })
     }
 
+    /// Starts a node inside a network namespace, on ports that it has again when it starts anew.
+    pub(crate) async fn start_inside(site: &str, space: &Space, more: &str) -> Self {
+        let database = TestDatabase::empty().await;
+        let url = database.url().clone();
+        Self::set_up(site, Setup { more, database: Some(database), space: Some(space), ..Setup::on(&url) })
+    }
+
     /// Starts a node whose CA is the test's own, so that the test can sign whatever it likes with the genuine root.
     pub(crate) async fn start_with_ca(site: &str, authority: &Authority, more: &str) -> Self {
         let database = TestDatabase::empty().await;
@@ -88,13 +100,23 @@ impl Node {
 
     fn set_up(site: &str, setup: Setup<'_>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the node");
+        let (address, ports) = match setup.space {
+            None => ("127.0.0.1", [0; 3]),
+            Some(space) => (space.address.as_str(), [8640, 8643, 8644]),
+        };
+        let [api, federation, enrollment] = ports.map(|port| format!("{address}:{port}"));
+        // A table can be opened only once: `federation.key = value` stands in the one that is here.
+        let (of_federation, more): (Vec<&str>, Vec<&str>) =
+            setup.more.lines().partition(|line| line.starts_with("federation."));
+        let of_federation: String =
+            of_federation.iter().map(|line| format!("{}\n", &line["federation.".len()..])).collect();
         let config = format!(
             "site = \"{site}\"\ntier = \"standalone\"\nstate_dir = \"{state}\"\n\n\
-             [api]\nlisten = \"127.0.0.1:0\"\n\n[federation]\nlisten = \"127.0.0.1:0\"\n\n\
-             [enrollment]\nlisten = \"127.0.0.1:0\"\n\n[postgres]\nurl = \"{url}\"\n\n{more}",
+             [api]\nlisten = \"{api}\"\n\n[federation]\nlisten = \"{federation}\"\n{of_federation}\n\
+             [enrollment]\nlisten = \"{enrollment}\"\n\n[postgres]\nurl = \"{url}\"\n\n{more}\n",
             state = directory.path().join("state").display(),
             url = setup.url.expose_secret(),
-            more = setup.more,
+            more = more.join("\n"),
         );
         std::fs::write(directory.path().join("mosaic.toml"), config).expect("the configuration is written");
         let mut node = Self {
@@ -104,6 +126,7 @@ impl Node {
             process: None,
             ready: Value::Null,
             admin_token: String::new(),
+            space: setup.space.map(|space| space.name.clone()),
         };
         if let Some(of) = setup.secrets {
             std::fs::create_dir(node.state()).expect("the state directory");
@@ -140,7 +163,8 @@ impl Node {
     /// As [`Node::serve`], with flags.
     pub(crate) fn serve_with(&mut self, flags: &[&str]) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).expect("a log file");
-        let mut process = mosaic()
+        let mut process = self
+            .program()
             .args(["--config".as_ref(), self.config_file().as_os_str()])
             .args(["--json", "gateway", "serve"])
             .args(flags)
@@ -159,6 +183,15 @@ impl Node {
             told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the node did not get ready:\n{}", self.log()));
         self.ready = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a ready line: {line}\n{}", self.log()));
         self.process = Some(process);
+    }
+
+    /// The built binary, where this node runs. (`ip netns exec` becomes what it starts, so a signal reaches the node.)
+    fn program(&self) -> Command {
+        let Some(space) = &self.space else { return mosaic() };
+        let mut command = Command::new("ip");
+        command.env_clear().env("PATH", search_path());
+        command.args(["netns", "exec", space, env!("CARGO_BIN_EXE_mosaic")]);
+        command
     }
 
     /// Ends the process without warning, as a power cut does.
@@ -212,9 +245,19 @@ impl Node {
 
     /// Most memory that the process ever had resident, in KiB (`VmHWM` of proc(5)).
     pub(crate) fn peak_memory_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the process has resident, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// A line of proc(5)'s `status`.
+    fn memory(&self, name: &str) -> u64 {
         let id = self.process.as_ref().expect("a running node").id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a running process has a status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells the peak");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells it");
         line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
     }
 

@@ -134,7 +134,7 @@ fn statuses() -> Vec<Case> {
         says(
             "says-404",
             answer("404 Not Found", JSON, &error("not_found")),
-            Told::refusal("incompatible", "peer_incompatible", "authorize"),
+            Told::refusal("incompatible", "peer_incompatible", "request"),
         ),
         says("says-204", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), bad("parse")),
         says(

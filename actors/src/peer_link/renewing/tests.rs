@@ -29,6 +29,7 @@ async fn bench(link: Link) -> Bench {
         clock: VirtualClock::new(),
         limits: PeerLinkLimits::default(),
         jitter: || 0.0,
+        own_calls: Arc::new(tokio::sync::Semaphore::new(16)),
     };
     let link = start(link, parts, None, None, &Placement::Here);
     sleep(Duration::from_millis(1)).await;

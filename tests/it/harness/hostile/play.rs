@@ -11,6 +11,8 @@ use super::authority::Passport;
 pub(crate) struct Play {
     pub(crate) door: Door,
     pub(crate) answer: Arc<dyn Fn(&Asked) -> Vec<Act> + Send + Sync>,
+    /// What is done on a watch.
+    pub(crate) watch: Vec<Act>,
 }
 
 /// What a new connection meets before its first request.
@@ -75,7 +77,11 @@ impl Asked {
 impl Play {
     /// Tells the truth: capabilities, and these rows in pages.
     pub(crate) fn honest(rows: Vec<Value>) -> Self {
-        Self { door: Door::Open, answer: Arc::new(move |asked| vec![Act::Say(truth(asked, &rows))]) }
+        Self {
+            door: Door::Open,
+            answer: Arc::new(move |asked| vec![Act::Say(truth(asked, &rows))]),
+            watch: without_watch(),
+        }
     }
 
     /// Honest about its capabilities; whatever else it is asked, it does this.
@@ -88,13 +94,24 @@ impl Play {
         let answer = move |asked: &Asked| {
             if asked.is_capabilities() { vec![Act::Say(truth(asked, &[]))] } else { answer(asked) }
         };
-        Self { door: Door::Open, answer: Arc::new(answer) }
+        Self { door: Door::Open, answer: Arc::new(answer), watch: without_watch() }
     }
 
     /// Behind another door.
     pub(crate) fn behind(self, door: Door) -> Self {
         Self { door, ..self }
     }
+
+    /// With this on its watch.
+    pub(crate) fn watched(self, watch: Vec<Act>) -> Self {
+        Self { watch, ..self }
+    }
+}
+
+/// As an older node, which knows no watch.
+fn without_watch() -> Vec<Act> {
+    let body = r#"{"error":{"code":"not_found","message":"no such path","request_id":"r"}}"#;
+    vec![Act::Say(answer("404 Not Found", JSON, body))]
 }
 
 /// What an honest owner says. Its cursor is the number of rows that came before.
