@@ -262,9 +262,13 @@ async fn keep_one(inner: &Inner) {
     inner.connection.store(Some(Arc::clone(&connection)));
     inner.tell_up();
     loop {
+        // The news may be of an earlier connection: what is stored decides.
         tokio::select! {
-            () = inner.lost.notified() => return,
+            () = inner.lost.notified() => {}
             () = tokio::time::sleep(inner.retry) => {}
+        }
+        if !inner.connection.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, &connection)) {
+            return;
         }
         if let Err(failure) = inner.counter.try_out(&connection).await {
             inner.drop_connection(&connection, &failure);

@@ -337,3 +337,55 @@ fn a_configuration_that_cannot_be_read_is_a_red_report() {
         (Status::Red, "configuration: site is not set: every site has a name".to_owned())
     );
 }
+
+const VECTOR: &str = "comment = 'a name'\ndefault_version = '1.0'\nrelocatable = true\ntrusted = true\n";
+
+/// A configuration of tier federated; what it names besides the database need not be there.
+fn federated(state: &TemporaryDirectory, url: &str, redis: &str) -> Config {
+    let (url, redis) = (format!("postgres.url={url}"), format!("redis.url={redis}"));
+    let fingerprint = format!("ca.root_sha256={}", "ab".repeat(32));
+    let rest = ["ca.url=https://127.0.0.1:1", "ca.password_file=nowhere", &fingerprint];
+    config(state, &[&["tier=federated", url.as_str(), redis.as_str()][..], &rest[..]].concat())
+}
+
+#[tokio::test]
+async fn every_part_of_tier_federated_that_is_missing_has_a_probe_of_its_own_and_no_secret_in_it() {
+    let (state, database) = (initialised(), TestDatabase::empty().await);
+    let config = federated(&state, database.url().expose_secret(), "redis://:s3cret@127.0.0.1:1");
+    let report = examine(&config, &clock()).await;
+    let (status, detail) = saw(&report, "pgvector");
+    assert_eq!((status, detail.as_str()), (Status::Red, "the extension is not installed on the server"));
+    assert!(probe(&report, "pgvector").remedy.as_ref().unwrap().contains("-pgvector"));
+    assert_eq!(saw(&report, "rate limits").0, Status::Red);
+    let (status, detail) = saw(&report, "certificate authority");
+    assert!(status == Status::Red && detail.contains("nowhere"), "{detail}");
+    assert!(!report.to_string().contains("s3cret"), "{report}");
+    assert!(check_database(&config, &database.database_url(), &clock()).await.is_err(), "such a node does not start");
+}
+
+#[tokio::test]
+async fn an_extension_that_is_not_installed_is_told_from_one_that_may_not_be_added() {
+    let mut own =
+        crate::postgres::testing::own_cluster_with_extension("vector", VECTOR, "CREATE DOMAIN vector AS real[];");
+    own.cluster.start().unwrap();
+    let (state, url) = (initialised(), own.cluster.url("postgres"));
+    let owner = DatabaseUrl::parse(&url).unwrap().connect(&Default::default()).await.unwrap();
+    let roles = "CREATE ROLE guest LOGIN PASSWORD 'guest'; GRANT CREATE ON SCHEMA public TO guest";
+    owner.batch_execute(roles).await.unwrap();
+    let address = url.expose_secret().split('@').next_back().unwrap().to_owned();
+    let guest = format!("postgresql://guest:guest@{address}");
+    let look = async |url: &str| {
+        let report = examine(&federated(&state, url, "redis://127.0.0.1:1"), &clock()).await;
+        saw(&report, "pgvector")
+    };
+    let (status, detail) = look(&guest).await;
+    assert!(status == Status::Red && detail.contains("may not add it"), "{detail}");
+    let (status, detail) = look(url.expose_secret()).await;
+    assert!(status == Status::Green && detail.contains("'mosaic gateway serve' adds it"), "{detail}");
+    // The extension says that it may be trusted: the right to create in the database is enough.
+    owner.batch_execute("GRANT CREATE ON DATABASE postgres TO guest").await.unwrap();
+    assert_eq!(look(&guest).await.0, Status::Green);
+    owner.batch_execute("CREATE EXTENSION vector").await.unwrap();
+    owner.batch_execute("REVOKE CREATE ON DATABASE postgres FROM guest").await.unwrap();
+    assert_eq!(look(&guest).await, (Status::Green, "1.0, in the database".to_owned()));
+}

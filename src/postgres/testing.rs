@@ -112,6 +112,46 @@ pub fn own_cluster() -> OwnCluster {
     OwnCluster { cluster, _directory: directory }
 }
 
+/// A cluster whose server offers one more extension: SQL only, with this control file. The server's programs are copied beside a shared
+/// directory of their own, so that nothing of the machine's installation is touched.
+#[must_use]
+pub fn own_cluster_with_extension(name: &str, control: &str, sql: &str) -> OwnCluster {
+    let directory = TemporaryDirectory::new();
+    let mut options = cluster_options(directory.path());
+    options.binaries = with_extension(&options.binaries, &directory.path().join("installation"), name, control, sql);
+    let cluster = PrivateCluster::prepare(options).expect("prepare a cluster");
+    OwnCluster { cluster, _directory: directory }
+}
+
+fn with_extension(installed: &ServerBinaries, root: &Path, name: &str, control: &str, sql: &str) -> ServerBinaries {
+    let ask = |what: &str| {
+        let asked = Command::new(installed.directory().join("pg_config")).arg(what).output().expect("run pg_config");
+        String::from_utf8(asked.stdout).expect("a path").trim().to_owned()
+    };
+    // A server looks for its files where they are relative to itself, as it was built.
+    let (bin, library, shared) = (ask("--bindir"), ask("--pkglibdir"), ask("--sharedir"));
+    let moved = |path: &str| root.join(path.trim_start_matches('/'));
+    for directory in [&bin, &format!("{shared}/extension")] {
+        std::fs::create_dir_all(moved(directory)).expect("make a directory");
+    }
+    std::fs::create_dir_all(moved(&library).parent().expect("a parent")).expect("make a directory");
+    std::os::unix::fs::symlink(&library, moved(&library)).expect("link the libraries");
+    for (from, copied) in [(&bin, true), (&shared, false), (&format!("{shared}/extension"), false)] {
+        for entry in std::fs::read_dir(from).expect("read the installation").flatten() {
+            let to = moved(from).join(entry.file_name());
+            match to.exists() {
+                true => {}
+                false if copied => drop(std::fs::copy(entry.path(), to).expect("copy a program")),
+                false => std::os::unix::fs::symlink(entry.path(), to).expect("link a file"),
+            }
+        }
+    }
+    let extension = moved(&format!("{shared}/extension"));
+    std::fs::write(extension.join(format!("{name}.control")), control).expect("write the control file");
+    std::fs::write(extension.join(format!("{name}--1.0.sql")), sql).expect("write the extension");
+    ServerBinaries::find(Some(&moved(&bin)), None, None).expect("find the copied server")
+}
+
 /// What test clusters are made with: small and not durable.
 #[must_use]
 pub fn cluster_options(directory: &Path) -> ClusterOptions {

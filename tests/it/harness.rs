@@ -7,6 +7,7 @@ pub(crate) mod hostile;
 pub(crate) mod node;
 pub(crate) mod search;
 pub(crate) mod sites;
+pub(crate) mod step_ca;
 pub(crate) mod wait;
 pub(crate) mod wire;
 

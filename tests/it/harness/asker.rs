@@ -14,6 +14,8 @@ pub(crate) struct Asker {
     pub(crate) federation_url: String,
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) root: CertificateDer<'static>,
+    /// Between the certificate and the root: shown in handshakes, as the owner's listener may know the root only.
+    between: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
     http: reqwest::Client,
 }
@@ -85,15 +87,25 @@ impl Asker {
         let (key, csr) = new_csr();
         let enrolled = enroll(&text("enroll_url"), &text("token"), &csr).await.expect(200);
         let certificate = pem(&enrolled["certificate"]);
-        let root =
-            pem(enrolled["chain"].as_array().and_then(|chain| chain.last()).expect("a chain that ends in the root"));
-        Self::with(text("federation_url"), certificate, root, key.serialize_der())
+        let mut between: Vec<_> = enrolled["chain"].as_array().expect("a chain").iter().map(pem).collect();
+        let root = between.pop().expect("a chain that ends in the root");
+        Self::with_chain(text("federation_url"), certificate, between, root, key.serialize_der())
     }
 
     /// A client with this certificate and key, which trusts `root`.
     pub(crate) fn with(
         federation_url: String,
         certificate: CertificateDer<'static>,
+        root: CertificateDer<'static>,
+        key: Vec<u8>,
+    ) -> Self {
+        Self::with_chain(federation_url, certificate, Vec::new(), root, key)
+    }
+
+    fn with_chain(
+        federation_url: String,
+        certificate: CertificateDer<'static>,
+        between: Vec<CertificateDer<'static>>,
         root: CertificateDer<'static>,
         key: Vec<u8>,
     ) -> Self {
@@ -105,12 +117,13 @@ impl Asker {
             .expect("protocol versions")
             .with_root_certificates(roots)
             .with_client_auth_cert(
-                vec![certificate.clone()],
+                std::iter::once(certificate.clone()).chain(between.iter().cloned()).collect(),
                 PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.clone())),
             )
             .expect("key and certificate match");
         let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client");
-        Self { federation_url: federation_url.trim_end_matches('/').to_owned(), certificate, root, key, http }
+        let federation_url = federation_url.trim_end_matches('/').to_owned();
+        Self { federation_url, certificate, root, between, key, http }
     }
 
     pub(crate) fn key(&self) -> Vec<u8> {
@@ -128,18 +141,32 @@ impl Asker {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client");
-        Self { federation_url, certificate: CertificateDer::from(Vec::new()), root, key: Vec::new(), http }
+        let (certificate, between, key) = (CertificateDer::from(Vec::new()), Vec::new(), Vec::new());
+        Self { federation_url, certificate, root, between, key, http }
     }
 
     /// One connection of this certificate, kept open.
     pub(crate) async fn wire(&self) -> Wire {
+        self.try_wire().await.expect("a handshake")
+    }
+
+    /// The same, where the handshake may fail.
+    pub(crate) async fn try_wire(&self) -> std::io::Result<Wire> {
         let address = self.federation_url.strip_prefix("https://").expect("an https URL");
-        Wire::open(address, wire::client_tls(Some((&self.certificate, &self.key)))).await.expect("a handshake")
+        let chain = std::iter::once(&self.certificate).chain(&self.between).cloned().collect();
+        Wire::open(address, wire::client_tls_with_chain(chain, &self.key)).await
+    }
+
+    /// The same certificate at another replica.
+    pub(crate) fn at(&self, address: &str) -> Self {
+        let (url, between) = (format!("https://{address}"), self.between.clone());
+        Self::with_chain(url, self.certificate.clone(), between, self.root.clone(), self.key.clone())
     }
 
     /// The same certificate over new connections.
     pub(crate) fn reconnected(&self) -> Self {
-        Self::with(self.federation_url.clone(), self.certificate.clone(), self.root.clone(), self.key.clone())
+        let (url, between) = (self.federation_url.clone(), self.between.clone());
+        Self::with_chain(url, self.certificate.clone(), between, self.root.clone(), self.key.clone())
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -16,6 +16,7 @@ use crate::network::Space;
 /// One node as a process of its own, tier `standalone`, with a database of its own. Dropping it kills the process.
 pub(crate) struct Node {
     pub(crate) site: String,
+    tier: &'static str,
     database: Option<TestDatabase>,
     directory: TempDir,
     process: Option<Child>,
@@ -28,6 +29,7 @@ pub(crate) struct Node {
 /// What a node is started with.
 struct Setup<'a> {
     url: &'a SecretString,
+    tier: &'static str,
     more: &'a str,
     database: Option<TestDatabase>,
     authority: Option<&'a Authority>,
@@ -39,7 +41,7 @@ struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     fn on(url: &'a SecretString) -> Self {
-        Self { url, more: "", database: None, authority: None, secrets: None, space: None }
+        Self { url, tier: "standalone", more: "", database: None, authority: None, secrets: None, space: None }
     }
 }
 
@@ -93,9 +95,14 @@ impl Node {
         Self::set_up(site, Setup { more, ..Setup::on(url) })
     }
 
+    /// Starts a node of tier `federated` on a database with pgvector.
+    pub(crate) fn federated(site: &str, url: &SecretString, more: &str) -> Self {
+        Self::set_up(site, Setup { more, tier: "federated", ..Setup::on(url) })
+    }
+
     /// Starts another replica of this node: the same database, master secret and admin.
     pub(crate) fn replica(&self, url: &SecretString, more: &str) -> Self {
-        Self::set_up(&self.site, Setup { more, secrets: Some(&self.state()), ..Setup::on(url) })
+        Self::set_up(&self.site, Setup { more, tier: self.tier, secrets: Some(&self.state()), ..Setup::on(url) })
     }
 
     fn set_up(site: &str, setup: Setup<'_>) -> Self {
@@ -111,9 +118,10 @@ impl Node {
         let of_federation: String =
             of_federation.iter().map(|line| format!("{}\n", &line["federation.".len()..])).collect();
         let config = format!(
-            "site = \"{site}\"\ntier = \"standalone\"\nstate_dir = \"{state}\"\n\n\
+            "site = \"{site}\"\ntier = \"{tier}\"\nstate_dir = \"{state}\"\n\n\
              [api]\nlisten = \"{api}\"\n\n[federation]\nlisten = \"{federation}\"\n{of_federation}\n\
              [enrollment]\nlisten = \"{enrollment}\"\n\n[postgres]\nurl = \"{url}\"\n\n{more}\n",
+            tier = setup.tier,
             state = directory.path().join("state").display(),
             url = setup.url.expose_secret(),
             more = more.join("\n"),
@@ -121,6 +129,7 @@ impl Node {
         std::fs::write(directory.path().join("mosaic.toml"), config).expect("the configuration is written");
         let mut node = Self {
             site: site.to_owned(),
+            tier: setup.tier,
             database: setup.database,
             directory,
             process: None,

@@ -36,6 +36,15 @@ impl Heard {
 
 /// A client that takes any server, with or without a certificate (DER, PKCS#8).
 pub(crate) fn client_tls(identity: Option<(&CertificateDer<'static>, &[u8])>) -> rustls::ClientConfig {
+    client_tls_of(identity.map(|(certificate, key)| (vec![certificate.clone()], key)))
+}
+
+/// With a certificate and what leads from it to below the root.
+pub(crate) fn client_tls_with_chain(chain: Vec<CertificateDer<'static>>, key: &[u8]) -> rustls::ClientConfig {
+    client_tls_of(Some((chain, key)))
+}
+
+fn client_tls_of(identity: Option<(Vec<CertificateDer<'static>>, &[u8])>) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -44,11 +53,11 @@ pub(crate) fn client_tls(identity: Option<(&CertificateDer<'static>, &[u8])>) ->
         .with_custom_certificate_verifier(Arc::new(TrustAnyone(provider)));
     match identity {
         None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
+        Some((chain, key)) => {
             let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_vec()));
             let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).expect("a key that can sign");
             // Not `with_client_auth_cert`, which looks at the certificate: a thief's client would not.
-            let certified = rustls::sign::CertifiedKey::new(vec![certificate.clone()], key);
+            let certified = rustls::sign::CertifiedKey::new(chain, key);
             builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)))
         }
     }
