@@ -12,7 +12,7 @@ use super::{Services, views};
 use crate::http::{ApiError, json, parse_json, parse_query};
 use crate::peer_http::Enrolled;
 use crate::pki::invite::Invite;
-use crate::postgres::links::{LinkPage, NewLink};
+use crate::postgres::links::{LinkPage, NewLink, Standing};
 use crate::postgres::people::IdOrName;
 use crate::wire::admin_v1::cursor::{decode_time_and_id, encode_time_and_id};
 use crate::wire::admin_v1::{CreateLinkV1, LinkListParams, LinkV1, PageV1};
@@ -44,9 +44,10 @@ pub async fn list(services: web::Data<Services>, request: HttpRequest) -> Result
     Ok(paging::answer(&page)?)
 }
 
-/// Redeems an invite: makes a key, enrols at the other site, stores the link, starts it.
+/// Redeems an invite: makes a key, enrols at the other site, stores the link, starts it. A link of the same user and name that has
+/// ended (revoked, expired, or with a certificate past its end) is replaced; the teams it was shared with stay unless others are named.
 #[utoipa::path(post, path = "/api/admin/v1/links", tag = "admin: links", request_body = CreateLinkV1,
-    responses((status = 201, body = LinkV1), (status = 409, description = "The user has a link of this name"),
+    responses((status = 201, body = LinkV1), (status = 409, description = "The user has a link of this name that has not ended"),
         (status = 410, description = "The invite was used or has expired"),
         (status = 503, description = "The other site cannot be reached")),
     security(("admin_token" = [])))]
@@ -59,7 +60,10 @@ pub async fn create(
     let invite = Invite::parse(&body.invite).map_err(|error| Fault::invalid(format!("invite: {error}")))?;
     let order = services.order(&body, &invite).await?;
     let enrolled = services.enrollment_client.enroll(&invite, body.allow_private).await.map_err(enrolment_fault)?;
+    let replaced = order.replaces;
     let link = services.store(order, enrolled, body.allow_private).await?;
+    // The ended one first, so that no session ever sees both.
+    replaced.into_iter().for_each(|ended| services.registry.link_changed(ended));
     services.registry.link_changed(link);
     services.registry.wait_for(link, services.reach_deadline()).await;
     let record = services.links.get(link).await?.ok_or_else(no_such_link)?;
@@ -72,6 +76,8 @@ struct Order {
     owner: UserId,
     peer: SiteName,
     shared_with: Vec<TeamId>,
+    /// The link of this name that has ended.
+    replaces: Option<LinkId>,
 }
 
 impl Services {
@@ -80,12 +86,17 @@ impl Services {
         let owner = self.user_in_body("user", &body.user).await?.id;
         let shared_with = self.teams_in_body("share_with", &body.share_with).await?;
         let peer = body.peer.as_deref().map_or_else(|| Ok(invite.site.clone()), peer_name)?;
-        if self.links.exists(owner, &peer).await? {
-            return Err(Fault::new(FaultKind::Conflict, Stage::Request).with_message(format!(
-                "this user already has a link named '{peer}'; remove it first, or give the new one another name with 'peer'"
-            )));
-        }
-        Ok(Order { owner, peer, shared_with })
+        let replaces = match self.links.standing(owner, &peer).await? {
+            None => None,
+            Some(Standing { link, ended: true }) => Some(link),
+            Some(Standing { ended: false, .. }) => {
+                return Err(Fault::new(FaultKind::Conflict, Stage::Request).with_message(format!(
+                    "this user already has a link named '{peer}' that has not ended as far as this site knows; remove it first, or give the \
+                     new one another name with 'peer'"
+                )));
+            }
+        };
+        Ok(Order { owner, peer, shared_with, replaces })
     }
 
     async fn store(&self, order: Order, enrolled: Enrolled, allow_private: bool) -> Result<LinkId, Fault> {
@@ -110,7 +121,11 @@ impl Services {
             subject: enrolled.subject,
             enroll_url: enrolled.enroll_url,
         };
-        self.links.insert(&new).await.inspect_err(|fault| {
+        let stored = match order.replaces {
+            None => self.links.insert(&new).await,
+            Some(ended) => self.links.replace(ended, &new).await,
+        };
+        stored.inspect_err(|fault| {
             tracing::error!(%grant, %fault, "enrolled, but the link could not be stored; ask the other site to revoke the grant");
         })?;
         Ok(id)

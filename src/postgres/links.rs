@@ -10,8 +10,8 @@ use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::link_store::{LinkStore, Renewed};
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
-use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use super::pool::{OrFault, sql_fault};
@@ -68,6 +68,16 @@ pub struct LinkPage {
     pub limit: i64,
 }
 
+/// How a link that is already there stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub link: LinkId,
+    /// Over it nothing will ever be asked again: the grant has ended, or the certificate with which it could be renewed.
+    pub ended: bool,
+}
+
+const ENDED: &str = "(state IN ('revoked', 'expired') OR not_after <= now())";
+
 const LOAD: &str = "
     SELECT l.*, ARRAY(SELECT t.team_id FROM link_teams t WHERE t.link_id = l.id ORDER BY 1) AS teams
     FROM links l JOIN users u ON u.id = l.owner_user_id";
@@ -88,58 +98,38 @@ impl Links {
     pub async fn insert(&self, new: &NewLink) -> Result<(), Fault> {
         let mut client = self.pool.get().await.or_fault("store a link")?;
         let transaction = client.transaction().await.or_fault("store a link")?;
-        let (link, credentials) = (&new.link, &new.link.credentials);
-        transaction
-            .execute(
-                "INSERT INTO links (id, peer, owner_user_id, state, site, grant_id, subject_user_id, federation_url, enroll_url,
-                                    allow_private, pinned_root, certificate_chain, serial, not_before, not_after, sealed_key,
-                                    key_version, created_at, updated_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18)",
-                &[
-                    &link.id.0,
-                    &link.peer.as_str(),
-                    &link.owner.0,
-                    &link.state.as_str(),
-                    &new.site,
-                    &link.grant.0,
-                    &new.subject.0,
-                    &&*link.federation_url,
-                    &new.enroll_url,
-                    &link.allow_private,
-                    &credentials.pinned_root,
-                    &credentials.certificate_chain,
-                    &credentials.serial.as_bytes(),
-                    &credentials.not_before,
-                    &credentials.not_after,
-                    &credentials.sealed_key,
-                    &credentials.key_version,
-                    &link.created_at,
-                ],
-            )
-            .await
-            .map_err(|error| insert_fault(error, &link.peer))?;
-        let teams: Vec<Uuid> = link.shared_with.iter().map(|team| team.0).collect();
-        transaction
-            .execute(
-                "INSERT INTO link_teams (link_id, team_id) SELECT $1, team FROM unnest($2::uuid[]) AS team ON CONFLICT DO NOTHING",
-                &[&link.id.0, &teams],
-            )
-            .await
-            .map_err(|error| insert_fault(error, &link.peer))?;
+        insert(&*transaction, new).await?;
         transaction.commit().await.or_fault("store a link")
     }
 
-    /// Whether this user already has a link under this name. Asked before a token is spent on one that cannot be stored.
-    pub async fn exists(&self, owner: UserId, peer: &SiteName) -> Result<bool, Fault> {
-        let client = self.pool.get().await.or_fault("look for a link")?;
-        let row = client
-            .query_one(
-                "SELECT EXISTS (SELECT FROM links WHERE owner_user_id = $1 AND peer = $2)",
-                &[&owner.0, &peer.as_str()],
-            )
+    /// Stores a link in the place of one that has ended, in one step: the ended one goes with its key, and the teams it was shared with
+    /// stay when the new one names none. A conflict when it has not ended.
+    pub async fn replace(&self, ended: LinkId, new: &NewLink) -> Result<(), Fault> {
+        let mut client = self.pool.get().await.or_fault("replace a link")?;
+        let transaction = client.transaction().await.or_fault("replace a link")?;
+        let teams = transaction
+            .query("SELECT team_id FROM link_teams WHERE link_id = $1", &[&ended.0])
             .await
-            .or_fault("look for a link")?;
-        Ok(row.get(0))
+            .or_fault("replace a link")?;
+        let sql = format!("DELETE FROM links WHERE id = $1 AND {ENDED}");
+        if transaction.execute(&sql, &[&ended.0]).await.or_fault("replace a link")? == 0 {
+            let fault = Fault::new(FaultKind::Conflict, Stage::Request);
+            return Err(fault.with_message("the link was changed at the same moment; look at it and try again"));
+        }
+        insert(&*transaction, new).await?;
+        if new.link.shared_with.is_empty() {
+            let teams: Vec<Uuid> = teams.iter().map(|row| row.get(0)).collect();
+            share(&*transaction, new, &teams).await?;
+        }
+        transaction.commit().await.or_fault("replace a link")
+    }
+
+    /// The link of this user under this name, and whether it has ended. Asked before a token is spent on one that cannot be stored.
+    pub async fn standing(&self, owner: UserId, peer: &SiteName) -> Result<Option<Standing>, Fault> {
+        let client = self.pool.get().await.or_fault("look for a link")?;
+        let sql = format!("SELECT id, {ENDED} AS ended FROM links WHERE owner_user_id = $1 AND peer = $2");
+        let row = client.query_opt(&sql, &[&owner.0, &peer.as_str()]).await.or_fault("look for a link")?;
+        Ok(row.map(|row| Standing { link: LinkId(row.get("id")), ended: row.get("ended") }))
     }
 
     /// Removes a link and its sealed key. `false` when there is none of that id.
@@ -276,6 +266,52 @@ async fn renew(
     }
     transaction.commit().await.or_fault("store a renewed certificate")?;
     Ok(Renewed::Here(Box::new(new)))
+}
+
+async fn insert(client: &impl GenericClient, new: &NewLink) -> Result<(), Fault> {
+    let (link, credentials) = (&new.link, &new.link.credentials);
+    client
+        .execute(
+            "INSERT INTO links (id, peer, owner_user_id, state, site, grant_id, subject_user_id, federation_url, enroll_url,
+                                allow_private, pinned_root, certificate_chain, serial, not_before, not_after, sealed_key,
+                                key_version, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18)",
+            &[
+                &link.id.0,
+                &link.peer.as_str(),
+                &link.owner.0,
+                &link.state.as_str(),
+                &new.site,
+                &link.grant.0,
+                &new.subject.0,
+                &&*link.federation_url,
+                &new.enroll_url,
+                &link.allow_private,
+                &credentials.pinned_root,
+                &credentials.certificate_chain,
+                &credentials.serial.as_bytes(),
+                &credentials.not_before,
+                &credentials.not_after,
+                &credentials.sealed_key,
+                &credentials.key_version,
+                &link.created_at,
+            ],
+        )
+        .await
+        .map_err(|error| insert_fault(error, &link.peer))?;
+    let teams: Vec<Uuid> = link.shared_with.iter().map(|team| team.0).collect();
+    share(client, new, &teams).await
+}
+
+async fn share(client: &impl GenericClient, new: &NewLink, teams: &[Uuid]) -> Result<(), Fault> {
+    client
+        .execute(
+            "INSERT INTO link_teams (link_id, team_id) SELECT $1, team FROM unnest($2::uuid[]) AS team ON CONFLICT DO NOTHING",
+            &[&new.link.id.0, &teams],
+        )
+        .await
+        .map(drop)
+        .map_err(|error| insert_fault(error, &new.link.peer))
 }
 
 fn insert_fault(error: tokio_postgres::Error, peer: &SiteName) -> Fault {

@@ -13,8 +13,12 @@ use crate::harness::node::{Node, id};
 use crate::harness::sites::{self, Sites, items};
 use crate::harness::wait::until;
 
-/// A grant whose holder asks more than people do.
-const WIDE: &str = "[limits]\ngrant_requests_per_second = 10000\ngrant_burst = 10000\ngrant_concurrent = 100\n";
+/// Certificates of one link, one after the other.
+const SWAPS: usize = 1_000;
+
+/// A grant whose holder asks, and renews, more than people do.
+const WIDE: &str = "[limits]\ngrant_requests_per_second = 10000\ngrant_burst = 10000\ngrant_concurrent = 100\n\
+                    certificates_per_hour = 10000\n";
 
 async fn sites_with_rows() -> Sites {
     let (home, work) = futures_util::future::join(Node::start("home"), Node::start_with("work", WIDE)).await;
@@ -94,10 +98,10 @@ async fn an_admin_renews_a_link_and_its_queries_go_on() {
 }
 
 #[tokio::test]
-async fn thirty_renewals_under_load_fail_no_query() {
+async fn a_thousand_renewals_under_load_fail_no_query() {
     let sites = sites_with_rows().await;
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let load: Vec<_> = (0..4)
+    let load: Vec<_> = (0..2)
         .map(|_| {
             let (ada, stop, answered) = (sites.ada_at_home.clone(), Arc::clone(&stop), Arc::clone(&answered));
             tokio::spawn(async move {
@@ -111,19 +115,21 @@ async fn thirty_renewals_under_load_fail_no_query() {
             })
         })
         .collect();
-    for _ in 0..30 {
-        let before = answered.load(Ordering::SeqCst);
+    for swap in 0..SWAPS {
+        assert!(load.iter().all(|task| !task.is_finished()), "a query failed at swap {swap}");
         sites.renew().await;
-        until("queries are answered after the swap", || async {
-            (answered.load(Ordering::SeqCst) > before + 4 || load.iter().any(|task| task.is_finished())).then_some(())
-        })
-        .await;
     }
+    let before = answered.load(Ordering::SeqCst);
+    until("queries are answered after the last swap", || async {
+        (answered.load(Ordering::SeqCst) > before + 4 || load.iter().any(|task| task.is_finished())).then_some(())
+    })
+    .await;
     stop.store(true, Ordering::SeqCst);
     for task in load {
         task.await.expect("no query failed");
     }
-    assert_eq!(sites.certificates().await.len(), 31);
+    assert!(before > SWAPS / 10, "{before} queries are no load for {SWAPS} swaps");
+    assert_eq!(sites.certificates().await.len(), SWAPS + 1);
     until("only the newest certificate counts", || async {
         let open = sites.certificates().await.iter().filter(|c| c["superseded_until"].is_null()).count();
         (open == 1).then_some(())
@@ -233,4 +239,56 @@ async fn a_link_renews_by_itself_before_its_certificate_ends() {
     .await;
     assert_eq!(renewed["state"], "active");
     assert!(renewed["not_after"].as_str() > before["not_after"].as_str());
+}
+
+#[tokio::test]
+async fn a_link_that_ended_is_replaced_by_a_new_invite_in_one_step_and_keeps_its_teams() {
+    let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;
+    home.user("ada").await;
+    home.user("bob").await;
+    work.user("ada").await;
+    home.team("platform", &["ada", "bob"]).await;
+    let bob = home.session("bob").await;
+    let ada_at_work = work.session("ada").await;
+    work.import(&ada_at_work, "tasks", &sites::tasks("work", 2, "2026-03-01T12:00:00Z", None)).await;
+    let scope = json!({ "resources": ["tasks"] });
+    let query = json!({ "verb": "list", "resource": "tasks", "source": "federated:work" });
+    let add = async |invite: &str, teams: Value| {
+        let order = json!({ "invite": invite, "user": "ada", "allow_private": true, "share_with": teams });
+        home.admin().post("/api/admin/v1/links", order).await
+    };
+    let (first, invite) = sites::grant(&work, "home", "ada", scope.clone()).await;
+    let link = id(&add(&invite, json!(["platform"])).await.expect(201));
+    assert_eq!(items(&bob.query(query.clone()).await.expect(200)).len(), 2);
+
+    // A link that works is never replaced by accident, and the invite is not spent on the try.
+    let (second, invite) = sites::grant(&work, "home", "ada", scope.clone()).await;
+    assert_eq!(add(&invite, json!([])).await.error(409).0, "conflict");
+    change(&work, &first, "revoke").await;
+    until("the link knows that it ended", || async {
+        let answer = bob.query(query.clone()).await.json;
+        (answer["_sources"]["work"]["status"] == "grant_revoked").then_some(())
+    })
+    .await;
+    let replaced = until("the ended link is replaced", || async {
+        let answer = add(&invite, json!([])).await;
+        (answer.status == 201).then_some(answer.json)
+    })
+    .await;
+    assert_ne!(id(&replaced), link);
+    assert_eq!(items(&bob.query(query.clone()).await.expect(200)).len(), 2, "bob's team shares the new link");
+    assert_eq!(home.admin().get(&format!("/api/admin/v1/links/{link}")).await.status, 404);
+
+    // The same after a grant that ran out.
+    let soon = mosaic::clock::SystemClock.now() + time::Duration::seconds(2);
+    let soon = soon.format(&time::format_description::well_known::Rfc3339).expect("a date");
+    work.admin().patch(&format!("/api/admin/v1/grants/{second}"), json!({ "expires_at": soon })).await.expect(200);
+    until("the link knows that it ran out", || async {
+        let answer = bob.query(query.clone()).await.json;
+        (answer["_sources"]["work"]["status"] == "grant_expired").then_some(())
+    })
+    .await;
+    let (_, invite) = sites::grant(&work, "home", "ada", scope).await;
+    until("the link is replaced again", || async { (add(&invite, json!([])).await.status == 201).then_some(()) }).await;
+    assert_eq!(items(&bob.query(query).await.expect(200)).len(), 2);
 }

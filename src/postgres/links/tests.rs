@@ -70,8 +70,49 @@ async fn a_users_second_link_of_the_same_name_is_a_conflict_and_another_users_is
     assert!(links.get(unknown_team.link.id).await.unwrap().is_none(), "no link without its teams");
     let of_bob = LinkPage { owner: Some(bob.id), limit: 10, ..LinkPage::default() };
     assert_eq!(links.list(&of_bob).await.unwrap().len(), 1);
-    assert!(links.exists(bob.id, &SiteName::parse("work").unwrap()).await.unwrap());
-    assert!(!links.exists(bob.id, &SiteName::parse("home").unwrap()).await.unwrap());
+    assert!(links.standing(bob.id, &SiteName::parse("work").unwrap()).await.unwrap().is_some());
+    assert_eq!(links.standing(bob.id, &SiteName::parse("home").unwrap()).await, Ok(None));
+}
+
+#[actix_rt::test]
+async fn only_a_link_that_has_ended_is_replaced_and_its_teams_stay() {
+    let site = Site::new().await;
+    let links = Links::new(site.database.pool());
+    let (one, other) =
+        (site.people.create_team("one").await.unwrap().id, site.people.create_team("other").await.unwrap().id);
+    let peer = SiteName::parse("work").unwrap();
+    let lasting = |shared_with: Vec<TeamId>| {
+        let mut new = new_link(site.ada.id, shared_with);
+        new.link.credentials.not_after = datetime!(2126-01-01 0:00 UTC);
+        new
+    };
+    let first = lasting(vec![one]);
+    links.insert(&first).await.unwrap();
+    let standing = |link, ended| Ok(Some(Standing { link, ended }));
+    assert_eq!(links.standing(site.ada.id, &peer).await, standing(first.link.id, false));
+    let second = lasting(vec![]);
+    assert_eq!(links.replace(first.link.id, &second).await.unwrap_err().kind, FaultKind::Conflict);
+    assert!(links.get(second.link.id).await.unwrap().is_none());
+
+    links.record_state(first.link.id, LinkState::Revoked).await.unwrap();
+    assert_eq!(links.standing(site.ada.id, &peer).await, standing(first.link.id, true));
+    links.replace(first.link.id, &second).await.unwrap();
+    assert!(links.get(first.link.id).await.unwrap().is_none());
+    assert_eq!(links.get(second.link.id).await.unwrap().unwrap().shared_with, [one]);
+
+    // Whoever names teams means those; and a certificate past its end has ended the link too.
+    links.delete(second.link.id).await.unwrap();
+    let late = new_link(site.ada.id, vec![one]);
+    links.insert(&late).await.unwrap();
+    assert_eq!(links.standing(site.ada.id, &peer).await, standing(late.link.id, true));
+    let third = lasting(vec![other]);
+    links.replace(late.link.id, &third).await.unwrap();
+    assert_eq!(links.get(third.link.id).await.unwrap().unwrap().shared_with, [other]);
+    // A replacement that cannot be stored leaves the ended one where it was.
+    links.record_state(third.link.id, LinkState::Expired).await.unwrap();
+    let unknown = lasting(vec![TeamId::new()]);
+    assert!(links.replace(third.link.id, &unknown).await.is_err());
+    assert!(links.get(third.link.id).await.unwrap().is_some());
 }
 
 #[actix_rt::test]

@@ -96,3 +96,52 @@ async fn a_database_that_is_gone_leaves_the_last_good_list() {
     assert!(matches!(upkeep.once().await, Err(UpkeepError::Authority(CaError::Store(_)))));
     assert_eq!(upkeep.gate.crl(), before);
 }
+
+/// The serial number that the server presented, and the connection.
+async fn connect(
+    address: std::net::SocketAddr,
+    client: &Arc<rustls::ClientConfig>,
+) -> (Vec<u8>, tokio_rustls::client::TlsStream<tokio::net::TcpStream>) {
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::clone(client)).connect(name, tcp).await.unwrap();
+    let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    let serial = crate::pki::profile::parse_certificate(&leaf).unwrap().raw_serial().to_vec();
+    (serial, stream)
+}
+
+/// What is written comes back.
+async fn echoes(stream: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>) -> bool {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut back = [0; 4];
+    stream.write_all(b"ping").await.is_ok() && stream.read_exact(&mut back).await.is_ok() && back == *b"ping"
+}
+
+#[actix_web::test]
+async fn a_renewed_server_certificate_is_shown_in_new_handshakes_and_open_connections_go_on() {
+    let (upkeep, clock, _database) = upkeep().await;
+    upkeep.once().await.unwrap();
+    let server = Arc::new(crate::tls::enrollment_server_config(&upkeep.identity, crate::tls::TlsVersions::Only13));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    actix_web::rt::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::clone(&server));
+            actix_web::rt::spawn(async move {
+                let (mut read, mut write) = tokio::io::split(acceptor.accept(tcp).await.unwrap());
+                let _client_left = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    let client = Arc::new(crate::tls::authority_client_config(&upkeep.authority.root()));
+    let (first, mut open) = connect(address, &client).await;
+    assert!(echoes(&mut open).await);
+
+    clock.advance(time::Duration::days(5));
+    upkeep.once().await.unwrap();
+    let (second, mut new) = connect(address, &client).await;
+    assert_ne!(first, second);
+    assert!(echoes(&mut open).await && echoes(&mut new).await, "a connection keeps what it was made with");
+    upkeep.once().await.unwrap();
+    assert_eq!(connect(address, &client).await.0, second, "the new one was not due");
+}
