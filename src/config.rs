@@ -226,6 +226,12 @@ impl Config {
         (self.state_dir.join("ca-import.pem"), self.state_dir.join("ca-import.key"))
     }
 
+    /// Where a node whose authority is a step-ca keeps its sealed server certificate, for a start while step-ca is away.
+    #[must_use]
+    pub fn server_identity_file(&self) -> PathBuf {
+        self.state_dir.join("server-identity.sealed")
+    }
+
     /// Where `mosaic token create --save` writes.
     #[must_use]
     pub fn session_token_file(&self) -> PathBuf {

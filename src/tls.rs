@@ -9,6 +9,7 @@ use rustls::crypto::CryptoProvider;
 
 // Owner side.
 pub mod client_gate;
+pub mod kept_identity;
 pub mod peer_connection;
 pub mod server_config;
 pub mod swappable_identity;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use client_config::{authority_client_config, enroll_client_config, peer_client_config};
 pub use client_gate::ClientGate;
+pub use kept_identity::KeptIdentity;
 pub use pinned_server::PinnedRoot;
 pub use server_config::{enrollment_server_config, federation_server_config};
 pub use swappable_identity::SwappableIdentity;

@@ -25,7 +25,7 @@ use crate::postgres::ca_store::SqlCaStore;
 use crate::postgres::revocation_outbox::SqlRevocationOutbox;
 use crate::secrets::MasterSecret;
 use crate::tls::upkeep::Upkeep;
-use crate::tls::{ClientGate, SwappableIdentity};
+use crate::tls::{ClientGate, KeptIdentity, SwappableIdentity};
 
 const STEP: &str = "certificates";
 
@@ -59,6 +59,10 @@ impl Pki {
             CaKind::StepCa(step_ca) => Arc::new(outboxed_ca(config, step_ca, database, clock).await?),
         };
         let (gate, identity) = (ClientGate::new(), SwappableIdentity::new());
+        let kept = match &config.ca.kind {
+            CaKind::Embedded => None,
+            CaKind::StepCa(_) => Some(KeptIdentity::new(config.server_identity_file(), master.sealer(), &server_names)),
+        };
         let upkeep = Upkeep {
             authority: Arc::clone(&ca),
             gate: gate.clone(),
@@ -66,8 +70,9 @@ impl Pki {
             server_names,
             server_lifetime: lifetime(config.limits.server_certificate),
             clock: Arc::clone(clock),
+            kept,
         };
-        upkeep.once().await.map_err(|error| {
+        upkeep.begin().await.map_err(|error| {
             let remedy = error.remedy();
             BootError::new(STEP, error, remedy)
         })?;

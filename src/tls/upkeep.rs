@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::client_gate::{ClientGate, GateError};
+use super::kept_identity::KeptIdentity;
 use super::swappable_identity::{IdentityError, SwappableIdentity};
 use crate::pki::authority::{CaError, CertificateAuthority};
 
@@ -31,6 +32,8 @@ pub struct Upkeep {
     pub server_names: Vec<String>,
     pub server_lifetime: time::Duration,
     pub clock: Arc<dyn Clock>,
+    /// Where the identity outlives the process; `None` where the authority is the node's own.
+    pub kept: Option<KeptIdentity>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,22 @@ impl UpkeepError {
 }
 
 impl Upkeep {
+    /// What a start needs: a list and a certificate that hold. Asked for anew; what is kept will do when the authority is away.
+    pub async fn begin(&self) -> Result<(), UpkeepError> {
+        let now = self.clock.now();
+        if let Some(kept) = self.kept.as_ref().and_then(|kept| kept.load(now)) {
+            self.identity.replace(&kept)?;
+        }
+        let Err(error) = self.once().await else { return Ok(()) };
+        let list_holds = self.gate.crl().is_some_and(|crl| now < crl.next_update);
+        if list_holds && self.identity.not_after().is_some_and(|end| now < end) {
+            let remedy = error.remedy();
+            tracing::warn!(%error, remedy, "started with the certificate and the revocation list that were kept");
+            return Ok(());
+        }
+        Err(error)
+    }
+
     /// Loads the current revocation list into the gate, and renews the server's certificate when it is due. Both are tried
     /// even when one fails; the first failure is returned.
     pub async fn once(&self) -> Result<(), UpkeepError> {
@@ -99,6 +118,9 @@ impl Upkeep {
         }
         let next = self.authority.issue_server(self.server_names.clone(), now, self.server_lifetime).await?;
         self.identity.replace(&next)?;
+        if let Some(Err(error)) = self.kept.as_ref().map(|kept| kept.store(&next)) {
+            tracing::warn!(%error, "the server certificate could not be kept; the next start needs the authority");
+        }
         tracing::info!(not_after = %next.not_after, "presenting a new server certificate");
         Ok(())
     }

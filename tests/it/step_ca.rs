@@ -200,6 +200,17 @@ async fn a_revocation_while_step_ca_is_down_counts_at_once_and_reaches_it_after_
     assert!(probe("certificate authority")["remedy"].as_str().expect("a remedy").contains("Start step-ca"));
     assert!(probe("ca revocations")["detail"].as_str().expect("a detail").starts_with("1 wait"), "{report}");
 
+    // The node starts without its authority, with what it kept, and serves.
+    work.node.kill();
+    work.node.serve();
+    let other = sites::grant(&work.node, "attic", "ada", json!({ "resources": ["tasks"] })).await.1;
+    let unsigned = asker::open_invite(&other);
+    let (_, csr) = asker::new_csr();
+    let text = |key: &str| unsigned[key].as_str().expect("a text").to_owned();
+    assert_eq!(asker::enroll(&text("enroll_url"), &text("token"), &csr).await.error(503).0, "unavailable");
+    let refused = holder.at(&work.node.address("federation")).post("list/tasks", json!({})).await.expect(403);
+    assert_eq!(refused["error"]["reason"], "grant_revoked");
+
     work.node.kill();
     work.ca.run();
     work.node.serve();

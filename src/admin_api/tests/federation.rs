@@ -187,7 +187,8 @@ async fn what_is_wrong_with_an_order_for_a_link_is_said_before_the_invite_is_spe
     assert!(name.2.starts_with("peer: "), "{}", name.2);
     let cut = node.refused("POST", "/links", Some(json!({"invite": &text[..60], "user": "ada"}))).await;
     assert_eq!((cut.0, cut.2.as_str()), (400, "invite: the invite is cut or altered; copy it again, whole"));
-    let new = new_link(UserId(ada["id"].as_str().unwrap().parse().unwrap()), Vec::new());
+    let mut new = new_link(UserId(ada["id"].as_str().unwrap().parse().unwrap()), Vec::new());
+    new.link.credentials.not_after = time::macros::datetime!(2126-01-01 0:00 UTC);
     node.services.links.insert(&new).await.unwrap();
     let taken = node.refused("POST", "/links", order("ada", json!({}))).await;
     assert_eq!((taken.0, taken.1.as_str()), (409, "conflict"));

@@ -115,8 +115,8 @@ fn for_authority(config: &Config, step_ca: &StepCaConfig) -> Result<String, Fail
     Ok(format!(
         "\non the machine of step-ca, before the first start:\n  a new authority:\n    compose/step-ca/init --name {site} --dns {host} \
          --address :{port} --arc {arc}\n  one that exists, with {template} copied there:\n    step ca provisioner add {name} --type JWK \
-         --create --x509-template mosaic.tpl --disable-renewal \\\n      --x509-min-dur 1m --x509-default-dur 24h --x509-max-dur 2160h\n    \
-         in ca.json: \"crl\": {crl}\n    restart step-ca\n'mosaic gateway doctor' tells what is missing\n",
+         --create --password-file <its password> --x509-template mosaic.tpl \\\n      --disable-renewal --x509-min-dur 1m \
+         --x509-default-dur 24h --x509-max-dur 2160h \\\n      --ca-config $(step path)/config/ca.json\n    in ca.json: \"crl\": {crl}\n    restart step-ca\n'mosaic gateway doctor' tells what is missing\n",
         template = template.display(),
     ))
 }

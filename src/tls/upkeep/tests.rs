@@ -24,8 +24,13 @@ impl Clock for SetClock {
 }
 
 async fn upkeep() -> (Upkeep, Arc<SetClock>, TestDatabase) {
+    upkeep_from(now()).await
+}
+
+/// With a clock, and an authority, that begin then.
+async fn upkeep_from(begins: OffsetDateTime) -> (Upkeep, Arc<SetClock>, TestDatabase) {
     let database = TestDatabase::new().await;
-    let clock = Arc::new(SetClock(Mutex::new(now())));
+    let clock = Arc::new(SetClock(Mutex::new(begins)));
     let store = Arc::new(SqlCaStore::new(database.pool()));
     let sealer = MasterSecret::generate().unwrap().sealer();
     let name = site("work");
@@ -37,6 +42,7 @@ async fn upkeep() -> (Upkeep, Arc<SetClock>, TestDatabase) {
         server_names: vec!["localhost".to_owned()],
         server_lifetime: time::Duration::days(7),
         clock: clock.clone(),
+        kept: None,
     };
     (upkeep, clock, database)
 }
@@ -119,7 +125,8 @@ async fn echoes(stream: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStre
 
 #[actix_web::test]
 async fn a_renewed_server_certificate_is_shown_in_new_handshakes_and_open_connections_go_on() {
-    let (upkeep, clock, _database) = upkeep().await;
+    // The client's clock is the machine's: both certificates hold now.
+    let (upkeep, clock, _database) = upkeep_from(now() - time::Duration::days(5)).await;
     upkeep.once().await.unwrap();
     let server = Arc::new(crate::tls::enrollment_server_config(&upkeep.identity, crate::tls::TlsVersions::Only13));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

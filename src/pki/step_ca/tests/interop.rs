@@ -40,6 +40,37 @@ async fn openssl_verifies_what_step_ca_signed_and_its_list() {
     let (good, said) = run("openssl", &show, directory.path());
     assert!(good && said.contains("verify OK"), "{said}");
     assert!(said.contains(&format!("Serial Number: {}", issued.serial.to_string().to_uppercase())), "{said}");
+    let inspect = ["crl", "inspect", "--ca", "between.pem", "crl.der"];
+    let (good, said) = run(binary_named("step"), &inspect, directory.path());
+    assert!(good, "{said}");
+}
+
+/// With our own list nothing stands between OpenSSL and its full check.
+#[test]
+fn openssl_and_step_take_the_embedded_authoritys_list_and_refuse_whom_it_names() {
+    let ours = crate::pki::testing::ca("work");
+    let (kept, lost) = (crate::pki::testing::client(&ours), crate::pki::testing::client(&ours));
+    let revocation = crate::pki::ca_store::Revocation {
+        serial: lost.issued.serial.clone(),
+        revoked_at: now(),
+        not_after: lost.issued.not_after,
+    };
+    let crl = ours.sign_crl(7, &[revocation], now(), Duration::hours(1)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    write_pem(&at("root.pem"), &[ours.certificate()]);
+    write_pem(&at("kept.pem"), &[&kept.issued.certificate]);
+    write_pem(&at("lost.pem"), &[&lost.issued.certificate]);
+    let list = openssl::x509::X509Crl::from_der(&crl.der).unwrap();
+    std::fs::write(at("crl.pem"), list.to_pem().unwrap()).unwrap();
+    std::fs::write(at("crl.der"), &crl.der).unwrap();
+    let verify = ["verify", "-x509_strict", "-crl_check", "-CAfile", "root.pem", "-CRLfile", "crl.pem"];
+    let (good, said) = run("openssl", &[&verify[..], &["kept.pem"]].concat(), directory.path());
+    assert!(good, "{said}");
+    let (good, said) = run("openssl", &[&verify[..], &["lost.pem"]].concat(), directory.path());
+    assert!(!good && said.contains("certificate revoked"), "{said}");
+    let (good, said) = run(binary_named("step"), &["crl", "inspect", "--ca", "root.pem", "crl.der"], directory.path());
+    assert!(good, "{said}");
 }
 
 #[tokio::test]
