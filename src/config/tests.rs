@@ -431,3 +431,15 @@ fn every_key_has_a_variable_of_its_own() {
     assert_eq!(keys::environment_name("api.tls_key"), "MOSAIC_API_TLS_KEY");
     assert!(names.iter().all(|name| name != "MOSAIC_CONFIG" && name != "MOSAIC_TOKEN" && name != "MOSAIC_ADMIN_TOKEN"));
 }
+
+#[test]
+fn the_setting_that_crashes_a_node_is_known_to_debug_builds_alone() {
+    assert_eq!(keys::paths().any(|path| path == keys::CRASH_AT), cfg!(debug_assertions));
+    assert!(!Config::sample(&[]).contains("crash_at"), "nobody is invited to set it");
+    let place = Place::new(Some("site = \"home\"\n"));
+    let told = place.problems(&["test.crash_at=nowhere"]);
+    assert!(
+        told[0].contains(if cfg!(debug_assertions) { "is no crash point" } else { "is not a setting" }),
+        "{told:?}"
+    );
+}
