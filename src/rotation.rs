@@ -122,6 +122,7 @@ pub async fn rotate(source: &MasterSecretSource, pool: Pool, patience: Duration)
     // The newest stands first. Where it seals already, an earlier run came that far.
     let next = secret.ids()[0];
     let run = Run { store, patience };
+    run.store.list(&secret.ids()).await?;
     if next != before {
         run.wait(next, false).await?;
         run.store.switch(next).await?;

@@ -149,6 +149,16 @@ impl MasterSecrets {
         rows.iter().map(|row| KeyId::from_bytes(row.get(0)).ok_or_else(impossible)).collect()
     }
 
+    /// Puts secrets on record that blobs may be under, as after a rotation by hand, so that they can be retired.
+    pub async fn list(&self, secrets: &[KeyId]) -> Result<(), Fault> {
+        const DOING: &str = "list the master secrets";
+        let client = self.pool.get().await.or_fault(DOING)?;
+        let secrets: Vec<&[u8]> = secrets.iter().map(KeyId::as_bytes).collect();
+        let insert = "INSERT INTO master_secrets (key_id, state) SELECT id, 'opening' FROM unnest($1::bytea[]) AS id
+                      ON CONFLICT DO NOTHING";
+        client.execute(insert, &[&secrets]).await.or_fault(DOING).map(drop)
+    }
+
     /// From now on the site seals with `next`.
     pub async fn switch(&self, next: KeyId) -> Result<(), Fault> {
         const DOING: &str = "switch to the new master secret";

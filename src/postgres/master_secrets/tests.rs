@@ -75,6 +75,22 @@ async fn a_rotation_ends_with_every_blob_under_the_new_secret_and_the_old_one_re
 }
 
 #[tokio::test]
+async fn a_secret_that_was_replaced_by_hand_before_is_retired_too() {
+    let (old, both, new) = (ring(&[1]), ring(&[2, 1]), ring(&[2]));
+    let database = TestDatabase::new().await;
+    open_ca(&database, &old).await.unwrap();
+    // The first start that puts ids on record finds two lines in the file.
+    let secrets = MasterSecrets::new(database.pool());
+    assert_eq!(secrets.settle(both.sealing()).await.unwrap(), new.sealing());
+    secrets.list(&both.ids()).await.unwrap();
+    assert_eq!(secrets.reseal(&both.sealer(), || {}).await.unwrap(), 1);
+    assert_eq!(secrets.retire_others().await.unwrap(), 0);
+    assert_eq!(secrets.retired().await.unwrap(), [old.sealing()]);
+    secrets.list(&both.ids()).await.unwrap();
+    assert_eq!(secrets.retired().await.unwrap(), [old.sealing()], "listing brings nothing back");
+}
+
+#[tokio::test]
 async fn a_blob_that_does_not_open_ends_the_rotation_with_its_place() {
     let (old, both) = (ring(&[1]), ring(&[2, 1]));
     let (secrets, database) = site(&old).await;
