@@ -203,9 +203,21 @@ async fn a_link_is_its_owners_and_of_the_members_of_the_teams_it_is_shared_with(
     let explained = eve.query(json!({ "verb": "list", "resource": "tasks", "explain": true })).await.expect(200);
     assert!(!explained.to_string().contains("work"), "{explained}");
 
-    // Leaving the team takes the link away with the next question, joining gives it.
+    // Leaving the team takes the link away with the next question, on the other replica too, and with a cursor of before; joining
+    // gives it.
+    let replica = home.replica(home.database().url(), "");
+    let bob_at_replica = replica.with_token(bob.token());
+    let page = bob.query(json!({ "verb": "list", "resource": "tasks", "limit": 1 })).await.expect(200);
+    let next = json!({ "verb": "list", "resource": "tasks", "limit": 5, "cursor": page["next_cursor"] });
+    assert_eq!(titles(&bob.query(next.clone()).await.expect(200)).len(), 2, "it goes on while he is a member");
     home.admin().delete(&format!("/api/admin/v1/teams/{team}/members/bob")).await;
-    until("bob has lost the link", || async { (bob.query(of_work.clone()).await.status == 400).then_some(()) }).await;
+    for bob in [&bob, &bob_at_replica] {
+        assert_eq!(bob.query(of_work.clone()).await.error(400).0, "unknown_source");
+        let rest = bob.query(next.clone()).await;
+        assert!(!rest.text().contains("secret"), "{}", rest.text());
+        let none = bob.query(all.clone()).await.expect(200);
+        assert_eq!((titles(&none), none["_sources"].get("work")), (Vec::new(), None), "{none}");
+    }
     assert_eq!(bob.get("/api/v1/status").await.expect(200)["links"], json!([]));
     home.join(&team, "eve").await;
     until("eve has the link", || async {
