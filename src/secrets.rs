@@ -17,12 +17,14 @@ mod file;
 mod key_id;
 mod mac;
 mod ring;
+pub mod signing;
 #[cfg(test)]
 mod tests;
 
 pub use key_id::KeyId;
 pub use mac::{MacKey, MacVerdict};
 use ring::{MasterKey, Shared};
+pub use signing::SigningKey;
 
 /// Bytes of the master secret, of every derived key and of a token's random part.
 pub const SECRET_BYTES: usize = 32;
@@ -174,6 +176,12 @@ impl MasterSecret {
     #[must_use]
     pub fn mac_key(&self, label: &'static str) -> MacKey {
         self.shared.mac_key(label)
+    }
+
+    /// A key for signing what others check without a secret. One per label.
+    #[must_use]
+    pub fn signing_key(&self, label: &'static str) -> SigningKey {
+        SigningKey { shared: Arc::clone(&self.shared), label }
     }
 }
 
