@@ -4,6 +4,7 @@ pub mod identity;
 
 pub mod catalog;
 pub mod scope;
+pub mod suppression;
 
 pub mod grant;
 pub mod link;
