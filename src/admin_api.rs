@@ -7,6 +7,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{Route, web};
 
 mod authenticate;
+mod kept_checkpoint;
 mod lookup;
 mod paging;
 mod receipt;
@@ -14,6 +15,8 @@ mod services;
 mod views;
 
 pub mod audit;
+pub mod audit_checkpoint;
+pub mod audit_verify;
 pub mod grant;
 pub mod grant_invite;
 pub mod grant_preview;
@@ -37,6 +40,7 @@ pub mod tokens;
 pub mod user;
 pub mod users;
 
+pub use kept_checkpoint::KeptCheckpoint;
 pub use services::Services;
 pub use views::link_status;
 
@@ -91,6 +95,9 @@ pub const ROUTES: &[Endpoint] = endpoints![
     post "/links/{link}/renew" => link_renew::renew,
     post "/links/{link}/reset-breaker" => link_reset_breaker::reset,
     get "/audit" => audit::list,
+    get "/audit/verify" => audit_verify::verify,
+    post "/audit/verify" => audit_verify::verify_against,
+    get "/audit/checkpoint" => audit_checkpoint::get,
     get "/status" => status::get,
 ];
 

@@ -219,6 +219,12 @@ impl Config {
         self.state_dir.join("admin.token")
     }
 
+    /// Where the newest checkpoint of the audit log is kept.
+    #[must_use]
+    pub fn audit_checkpoint_file(&self) -> PathBuf {
+        self.state_dir.join("audit.checkpoint")
+    }
+
     /// Where `gateway init --ca-cert --ca-key` leaves certificate and key (PEM) of a CA of the operator's own, for the first
     /// boot, which seals the key into the database and removes both files.
     #[must_use]

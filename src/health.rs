@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web};
+use mosaic_actors::audit_writer::AuditHandle;
 use mosaic_actors::peer_registry::PeerRegistryHandle;
 use mosaic_actors::ports::clock::Clock;
 use mosaic_actors::scope_evaluator::ScopeEvaluatorHandle;
@@ -23,6 +24,7 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     pub database: deadpool_postgres::Pool,
     pub evaluator: ScopeEvaluatorHandle,
+    pub audit: AuditHandle,
     pub gate: ClientGate,
     pub registry: PeerRegistryHandle,
     pub authority: Arc<dyn CertificateAuthority>,
@@ -91,6 +93,7 @@ pub(crate) async fn metrics(services: web::Data<Services>) -> HttpResponse {
     let now = services.clock.now();
     services.metrics.certificate_authority(&services.authority.health());
     services.metrics.authority(services.evaluator.is_fresh(), services.gate.crl().map(|crl| crl.next_update), now);
+    services.metrics.audit(&services.audit.stats());
     match services.metrics.render(&services.registry.statuses(), now) {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(error) => {

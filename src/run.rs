@@ -11,7 +11,7 @@
 //! 7. the authority feed connects; the node waits until rights are fresh
 //! 8. the doors open: federation, enrolment, and the API last, because whoever sees it ready may use everything
 //!
-//! Drain order: doors stop accepting and finish what they have (10 s), links drain, the audit is flushed, the feed stops, pools
+//! Drain order: doors stop accepting and finish what they have (10 s), links drain, the audit is flushed and sealed, the feed stops, pools
 //! close, the private database stops.
 
 use std::net::SocketAddr;
@@ -31,7 +31,9 @@ mod error;
 mod housekeeping;
 mod limits;
 mod node;
+mod refusals;
 mod replica;
+mod sealing;
 mod services;
 
 pub use error::BootError;

@@ -8,9 +8,11 @@ use rustls::SupportedProtocolVersion;
 use rustls::crypto::CryptoProvider;
 
 // Owner side.
+pub mod acceptor;
 pub mod client_gate;
 pub mod kept_identity;
 pub mod peer_connection;
+pub mod refused_handshake;
 pub mod server_config;
 pub mod swappable_identity;
 pub mod upkeep;
@@ -22,10 +24,12 @@ pub mod pinned_server;
 #[cfg(test)]
 mod tests;
 
+pub use acceptor::{Acceptor, OnRefused, RefusedHandshake};
 pub use client_config::{authority_client_config, enroll_client_config, peer_client_config};
 pub use client_gate::ClientGate;
 pub use kept_identity::KeptIdentity;
 pub use pinned_server::PinnedRoot;
+pub use refused_handshake::{HandshakeRefusal, Shown};
 pub use server_config::{enrollment_server_config, federation_server_config};
 pub use swappable_identity::SwappableIdentity;
 pub use upkeep::Upkeep;

@@ -12,6 +12,7 @@ use mosaic_actors::ports::local_rows::LocalRows;
 use tokio::time::Instant;
 use url::Url;
 
+use super::KeptCheckpoint;
 use crate::config::Limits;
 use crate::http::{CurrentRequest, read_body, remote_ip};
 use crate::peer_http::EnrollmentClient;
@@ -36,6 +37,8 @@ pub struct Services {
     pub enrollments: Enrollments,
     pub links: Links,
     pub audit: AuditStore,
+    /// Where this replica keeps its newest checkpoint.
+    pub kept_checkpoint: KeptCheckpoint,
     /// This replica's view of rights.
     pub grant_cache: GrantCacheHandle,
     /// This replica's links.

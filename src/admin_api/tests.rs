@@ -24,7 +24,7 @@ use crate::http::identify;
 use crate::peer_http::{EnrollmentClient, PeerLimits};
 use crate::pki::embedded_ca::{CaOptions, EmbeddedCa};
 use crate::pki::invite::Invite;
-use crate::postgres::audit::AuditStore;
+use crate::postgres::audit::{AuditKeys, AuditStore};
 use crate::postgres::authority_feed::{self, AuthorityFeed, FeedLimits, FeedSinks};
 use crate::postgres::ca_store::SqlCaStore;
 use crate::postgres::catalog::{built_in_resources, load_catalog};
@@ -170,10 +170,11 @@ async fn services(database: &TestDatabase) -> Services {
         enroll_url: Url::parse("https://work.example:8644").unwrap(),
         federation_url: Url::parse("https://work.example:8643").unwrap(),
         sessions: Sessions::new(pool.clone()),
-        people: People::new(pool.clone()),
-        grants: Grants::new(pool.clone()),
-        enrollments: Enrollments::new(pool.clone()),
-        audit: AuditStore::new(pool.clone()),
+        people: People::new(pool.clone(), AuditKeys::testing()),
+        grants: Grants::new(pool.clone(), AuditKeys::testing()),
+        enrollments: Enrollments::new(pool.clone(), AuditKeys::testing()),
+        audit: AuditStore::new(pool.clone(), AuditKeys::testing()),
+        kept_checkpoint: KeptCheckpoint::at("/nonexistent/audit.checkpoint".into()),
         grant_cache: grant_cache::start(Arc::clone(&clock)),
         registry: peer_registry::start(
             Arc::new(links.clone()),

@@ -133,5 +133,8 @@ pub(super) fn audit_event(record: AuditRecord) -> AuditEventV1 {
         latency_us: record.latency_us,
         serial: record.serial.as_deref().map(to_hex),
         remote_addr: record.remote.map(|address| address.to_string()),
+        suppressed: record.suppressed,
+        lane: record.lane,
+        number: record.number,
     }
 }

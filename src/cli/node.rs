@@ -26,6 +26,7 @@ pub(crate) struct Node {
     base: Url,
     token: String,
     kind: TokenKind,
+    patience: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +56,14 @@ impl Node {
             builder = builder.tls_certs_merge(roots);
         }
         let http = builder.build().map_err(|e| Failure::failed(format!("cannot set up a client: {}", whole(&e))))?;
-        Ok(Self { http, base, token, kind })
+        Ok(Self { http, base, token, kind, patience: None })
+    }
+
+    /// The same, for answers that take longer than others do.
+    #[must_use]
+    pub(crate) fn patient(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &Path) -> Result<T, Failure> {
@@ -122,7 +130,11 @@ impl Node {
 
     fn request(&self, method: Method, path: &Path) -> Result<RequestBuilder, Failure> {
         let url = path.on(&self.base)?;
-        Ok(self.http.request(method, url).bearer_auth(&self.token))
+        let request = self.http.request(method, url).bearer_auth(&self.token);
+        Ok(match self.patience {
+            Some(patience) => request.timeout(patience),
+            None => request,
+        })
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {

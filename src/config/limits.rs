@@ -244,6 +244,13 @@ limits! {
         federation_connections: slots = 1_024 in 1..=100_000, "federation_connections", "open connections of all peers; per listener and worker";
         handshakes: slots = 64 in 1..=10_000, "handshakes", "TLS handshakes at once per worker: each is a millisecond of signing";
         tls_handshake: ms = 3_000 in 100..=60_000, "tls_handshake_ms", "a client that stalls in the handshake is cut";
+        handshake_events_address: count = 5 in 0..=100_000, "handshake_events_per_address",
+            "refused handshakes of one address that the audit holds one by one, per window; more are counted";
+        handshake_events: count = 100 in 0..=100_000, "handshake_events",
+            "the same of all addresses together: what a stranger can write into the audit costs him nothing";
+        handshake_addresses: slots = 100 in 1..=100_000, "handshake_addresses",
+            "addresses that are counted apart, per window: each leaves one event with its count";
+        handshake_window: s = 60 in 1..=86_400, "handshake_window_s", "how long refused handshakes are counted before the count is written down";
         request_head: ms = 5_000 in 100..=60_000, "request_head_ms", "time to send the request's head";
         request_body: ms = 10_000 in 100..=60_000, "request_body_ms", "time to send the body, from the head on";
         write_stall: ms = 15_000 in 100..=300_000, "write_stall_ms", "a reader that takes nothing for so long is cut";
@@ -306,6 +313,9 @@ limits! {
     }
     "Audit" {
         audit_batch: slots = 512 in 1..=10_000, "audit_batch", "events of one commit: the more wait, the fewer commits";
+        audit_seal: ms = 10_000 in 50..=3_600_000, "audit_seal_ms",
+            "between two rounds of sealing: what is younger has its digest and its number, but no seal yet";
+        audit_seal_batch: slots = 4_096 in 1..=65_536, "audit_seal_batch", "events of one seal, which are read and hashed together";
         audit_queue: slots = 4_096 in 1..=1_000_000, "audit_queue", "events that wait; the next request gets 503, never an answer without its event";
     }
     "Administration" {

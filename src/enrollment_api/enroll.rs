@@ -87,6 +87,7 @@ fn failed(services: &Services, current: CurrentRequest, remote: Option<IpAddr>, 
         latency: current.started.elapsed(),
         serial: None,
         remote,
+        suppressed: 0,
     }
 }
 
@@ -227,6 +228,7 @@ fn succeeded(
         latency: current.started.elapsed(),
         serial: Some(serial.clone()),
         remote,
+        suppressed: 0,
     }
 }
 

@@ -252,7 +252,9 @@ impl Inbound {
         match self.services.audit_mode {
             AuditMode::Strict => self.services.audit.record(event).await.map_err(ApiError::new),
             AuditMode::Relaxed => {
-                self.record_aside(event);
+                if !self.services.audit.record_later(event) {
+                    tracing::warn!(request_id = %self.current.id, "the audit queue is full: an event was dropped");
+                }
                 Ok(())
             }
         }
@@ -323,6 +325,7 @@ impl Inbound {
             latency: self.current.started.elapsed(),
             serial: self.serial.clone(),
             remote: self.remote,
+            suppressed: 0,
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::http::identify;
 use crate::pki::authority::{CaError, CertificateAuthority, ClientRequest, Crl, IssuedCertificate, ServerIdentity};
 use crate::pki::extension_arc::ExtensionArc;
 use crate::pki::profile::ProfileError;
+use crate::postgres::audit::AuditKeys;
 use crate::postgres::renewal::{RenewalLimits, Renewals};
 use crate::secrets::MasterSecret;
 use crate::tls::peer_connection::PeerConnection;
@@ -133,7 +134,7 @@ fn nowhere() -> Renewals {
     config.host("127.0.0.1").port(1).user("nobody");
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(1).build().unwrap();
-    Renewals::new(pool, RenewalLimits { overlap: Duration::from_secs(600), per_hour: 60 })
+    Renewals::new(pool, AuditKeys::testing(), RenewalLimits { overlap: Duration::from_secs(600), per_hour: 60 })
 }
 
 /// An owner with one active grant on `tasks` and `notes`, cap 3, and the certificate of its holder.

@@ -1,27 +1,51 @@
-//! The audit log: written in batches, read by admins.
+//! The audit log: written in batches, sealed, verified, read by admins.
 //!
 //! The table is partitioned by month. Partitions are made ahead; an event that finds none goes to the default partition, so
 //! that a missing partition never loses one.
+//!
+//! Every event carries a number in its writer's lane (`lanes.rs`) and a keyed digest over all its columns (`event.rs`); both are
+//! made before the statement is sent, so that they cost a request microseconds and no round trip. `sealer.rs` chains batches of
+//! what is written, `verify.rs` finds the first thing that is not as it was written. See ADR 15.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use mosaic_actors::domain::audit::{AuditEvent, AuditOutcome};
 use mosaic_actors::domain::fault::{Fault, Stage};
-use mosaic_actors::domain::identity::{GrantId, Serial, SiteName, UserId};
+use mosaic_actors::domain::identity::{GrantId, SiteName, UserId};
 use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::audit_log::AuditLog;
 use time::{Date, Month, OffsetDateTime};
+use tokio_postgres::error::Severity;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
 use super::pool::{OrFault, sql_fault};
+use event::{Event, Micros};
+use lanes::Lanes;
 
-/// The audit log in Postgres.
+mod event;
+mod keys;
+mod lanes;
+mod merkle;
+mod seal;
+mod sealer;
+mod verify;
+
+pub use keys::AuditKeys;
+pub use seal::Checkpoint;
+pub use sealer::{AuditSealer, Lookback, Round};
+pub use verify::{EventName, Problem, ProblemKind, Verification};
+
+/// The audit log in Postgres. Clones share their lanes and what they know to be written.
 #[derive(Clone)]
 pub struct AuditStore {
     pool: Pool,
+    keys: AuditKeys,
+    lanes: Arc<Lanes>,
+    verifying: Arc<tokio::sync::Semaphore>,
 }
 
 /// One event as it was written.
@@ -44,6 +68,10 @@ pub struct AuditRecord {
     pub latency_us: i64,
     pub serial: Option<Vec<u8>>,
     pub remote: Option<IpAddr>,
+    pub suppressed: i64,
+    /// Absent from before sealing.
+    pub lane: Option<Uuid>,
+    pub number: Option<i64>,
 }
 
 /// Which events to read, newest first. Absent fields do not narrow.
@@ -70,10 +98,15 @@ const PARTITION_LOCK: i64 = 0x6d6f_7361_6963_6101;
 
 const APPEND: &str = "
     INSERT INTO federation_audit_log (at, request_id, peer, grant_id, grant_version, subject_user_id, action, resource,
-                                      query_hash, outcome, reason, rows, bytes_out, latency_us, serial, remote_addr)
-    SELECT * FROM unnest($1::timestamptz[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::uuid[], $7::text[],
-                         $8::text[], $9::bytea[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::bigint[],
-                         $15::bytea[], $16::inet[])";
+                                      query_hash, outcome, reason, rows, bytes_out, latency_us, serial, remote_addr,
+                                      suppressed, number, digest, key_id, lane)
+    SELECT batch.*, $21::uuid
+    FROM unnest($1::timestamptz[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::uuid[], $7::text[], $8::text[],
+                $9::bytea[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::bigint[], $15::bytea[],
+                $16::inet[], $17::bigint[], $18::bigint[], $19::bytea[], $20::bytea[]) AS batch";
+
+/// Takes numbers of the lane of changes; the row's lock goes with the transaction.
+const NUMBER_CHANGES: &str = "UPDATE audit_change_lane SET next = next + $1 RETURNING lane, next - $1";
 
 /// The columns of a batch, so that any number of events is one statement and one round trip.
 #[derive(Default)]
@@ -94,37 +127,49 @@ struct Columns<'a> {
     latency_us: Vec<i64>,
     serial: Vec<Option<&'a [u8]>>,
     remote: Vec<Option<IpAddr>>,
+    suppressed: Vec<i64>,
+    number: Vec<i64>,
+    digest: Vec<Vec<u8>>,
+    key: Vec<Vec<u8>>,
+    lane: Uuid,
 }
 
 impl<'a> Columns<'a> {
-    fn of(events: &'a [AuditEvent]) -> Self {
-        let mut columns = Self::default();
-        for event in events {
-            columns.push(event);
+    /// The events with their numbers, from `first` on, and their digests.
+    fn of(events: &'a [AuditEvent], lane: Uuid, first: i64, keys: &AuditKeys) -> Self {
+        let mut columns = Self { lane, ..Self::default() };
+        for (event, number) in events.iter().zip(first..) {
+            let stored = Event::of(event, lane, number);
+            let (key, digest) = keys.events.sign(&[&stored.bytes()]);
+            columns.digest.push(digest.to_vec());
+            columns.key.push(key.as_bytes().to_vec());
+            columns.push(event.at, &stored, number);
         }
         columns
     }
 
-    fn push(&mut self, event: &'a AuditEvent) {
-        self.at.push(event.at);
-        self.request.push(event.request.0);
-        self.peer.push(event.peer.as_ref().map(SiteName::as_str));
-        self.grant.push(event.grant.map(|grant| grant.0));
+    fn push(&mut self, at: OffsetDateTime, event: &Event<'a>, number: i64) {
+        self.at.push(at);
+        self.request.push(event.request);
+        self.peer.push(event.peer);
+        self.grant.push(event.grant);
         self.grant_version.push(event.grant_version);
-        self.subject.push(event.subject.map(|subject| subject.0));
-        self.action.push(event.action.as_str());
-        self.resource.push(event.resource.as_ref().map(|resource| resource.as_str()));
-        self.query_hash.push(event.query_hash.as_ref().map(<[u8; 32]>::as_slice));
-        self.outcome.push(event.outcome.as_str());
+        self.subject.push(event.subject);
+        self.action.push(event.action);
+        self.resource.push(event.resource);
+        self.query_hash.push(event.query_hash);
+        self.outcome.push(event.outcome);
         self.reason.push(event.reason);
-        self.rows.push(i32::try_from(event.rows).unwrap_or(i32::MAX));
-        self.bytes_out.push(i64::try_from(event.bytes_out).unwrap_or(i64::MAX));
-        self.latency_us.push(i64::try_from(event.latency.as_micros()).unwrap_or(i64::MAX));
-        self.serial.push(event.serial.as_ref().map(Serial::as_bytes));
+        self.rows.push(event.rows);
+        self.bytes_out.push(event.bytes_out);
+        self.latency_us.push(event.latency_us);
+        self.serial.push(event.serial);
         self.remote.push(event.remote);
+        self.suppressed.push(event.suppressed);
+        self.number.push(number);
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 16] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 21] {
         [
             &self.at,
             &self.request,
@@ -142,39 +187,107 @@ impl<'a> Columns<'a> {
             &self.latency_us,
             &self.serial,
             &self.remote,
+            &self.suppressed,
+            &self.number,
+            &self.digest,
+            &self.key,
+            &self.lane,
         ]
     }
 }
 
-/// Writes events inside a caller's transaction: a change and its event are committed together or not at all.
-pub(super) async fn insert(client: &impl GenericClient, events: &[AuditEvent]) -> Result<(), tokio_postgres::Error> {
-    client.execute(APPEND, &Columns::of(events).parameters()).await.map(drop)
+/// Writes events inside a caller's transaction: a change and its event are committed together or not at all. The caller holds
+/// whatever locks it needs by now: this takes the last one.
+pub(super) async fn insert(
+    client: &impl GenericClient,
+    keys: &AuditKeys,
+    events: &[AuditEvent],
+) -> Result<(), tokio_postgres::Error> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let numbered = client.query_one(NUMBER_CHANGES, &[&count]).await?;
+    let columns = Columns::of(events, numbered.get(0), numbered.get(1), keys);
+    client.execute(APPEND, &columns.parameters()).await.map(drop)
 }
 
 impl AuditLog for AuditStore {
     fn append(&self, events: Vec<AuditEvent>) -> PortFuture<Result<(), Fault>> {
-        let pool = self.pool.clone();
+        let store = self.clone();
         Box::pin(async move {
-            let client = pool
+            if events.is_empty() {
+                return Ok(());
+            }
+            let client = store
+                .pool
                 .get()
                 .await
                 .or_fault("write the audit log")
                 .map_err(|fault| Fault { stage: Stage::Audit, ..fault })?;
-            let statement = client.prepare_cached(APPEND).await.map_err(at_audit)?;
-            client.execute(&statement, &Columns::of(&events).parameters()).await.map_err(at_audit)?;
-            Ok(())
+            let statement = client.prepare_cached(APPEND).await.map_err(|error| at_audit(&error))?;
+            // From here on the fate of the lane hangs on that of the statement: given up half-way, the lane ends.
+            let lane = store.lanes.take();
+            let columns = Columns::of(&events, lane.id, lane.next, &store.keys);
+            match client.execute(&statement, &columns.parameters()).await {
+                Ok(_) => {
+                    store.lanes.committed(lane, events.len());
+                    Ok(())
+                }
+                Err(error) => {
+                    if is_rolled_back(&error) {
+                        store.lanes.rolled_back(lane);
+                    }
+                    Err(at_audit(&error))
+                }
+            }
         })
     }
 }
 
-fn at_audit(error: tokio_postgres::Error) -> Fault {
-    Fault { stage: Stage::Audit, ..sql_fault("write the audit log", &error) }
+/// Whether nothing of a statement is there: the server said that it failed, and goes on serving the connection.
+fn is_rolled_back(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Error))
 }
 
+fn at_audit(error: &tokio_postgres::Error) -> Fault {
+    Fault { stage: Stage::Audit, ..sql_fault("write the audit log", error) }
+}
 impl AuditStore {
     #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, keys: AuditKeys) -> Self {
+        Self { pool, keys, lanes: Arc::default(), verifying: Arc::new(tokio::sync::Semaphore::new(1)) }
+    }
+
+    /// For what writes events inside transactions of its own.
+    #[must_use]
+    pub fn keys(&self) -> AuditKeys {
+        self.keys.clone()
+    }
+
+    /// The same log over other connections.
+    #[must_use]
+    pub fn over(&self, pool: Pool) -> Self {
+        Self { pool, ..self.clone() }
+    }
+
+    /// What seals this log, at most `batch` events at a time.
+    #[must_use]
+    pub fn sealer(&self, batch: usize) -> AuditSealer {
+        AuditSealer::new(self.pool.clone(), self.keys.clone(), Arc::clone(&self.lanes), batch)
+    }
+
+    /// Looks for the first event that is not as it was written, and compares the chain of seals with what was kept elsewhere.
+    /// Reads the whole log; one verification at a time, the next is a conflict. A checkpoint that is not this site's is refused.
+    pub async fn verify(&self, checkpoints: &[Checkpoint]) -> Result<Verification, Fault> {
+        let _only = self.verifying.try_acquire().map_err(|_| verify::busy())?;
+        verify::verify(&self.pool, &self.keys, &self.lanes, checkpoints).await
+    }
+
+    /// The newest seal, to be kept elsewhere; `None` before there is one.
+    pub async fn checkpoint(&self) -> Result<Option<Checkpoint>, Fault> {
+        let client = self.pool.get().await.or_fault("read the audit's seals")?;
+        sealer::newest_checkpoint(&**client, &self.keys).await
     }
 
     /// Makes the partitions of the month of `now` and of the two after it; returns the names of those that were missing.
@@ -294,7 +407,7 @@ fn next_month(month: Date) -> Date {
 fn audit_record(row: &Row) -> AuditRecord {
     AuditRecord {
         seq: row.get("seq"),
-        at: row.get("at"),
+        at: row.get::<_, Micros>("at").time(),
         request: row.get("request_id"),
         peer: row.get("peer"),
         grant: row.get::<_, Option<Uuid>>("grant_id").map(GrantId),
@@ -310,6 +423,9 @@ fn audit_record(row: &Row) -> AuditRecord {
         latency_us: row.get("latency_us"),
         serial: row.get("serial"),
         remote: row.get("remote_addr"),
+        suppressed: row.get("suppressed"),
+        lane: row.get("lane"),
+        number: row.get("number"),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-use super::audit;
+use super::audit::{self, AuditKeys};
 use super::grants::{ChangedBy, authority_version, change_event, lock_authority};
 use super::pool::{OrFault, sql_fault};
 use crate::crash_points;
@@ -24,6 +24,7 @@ use crate::crash_points;
 #[derive(Clone)]
 pub struct Enrollments {
     pool: Pool,
+    keys: AuditKeys,
 }
 
 /// A claimed token: its holder, and nobody else any more, may have a certificate for this grant.
@@ -112,8 +113,8 @@ const CLAIM: &str = "
 
 impl Enrollments {
     #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, keys: AuditKeys) -> Self {
+        Self { pool, keys }
     }
 
     /// Puts an invite's token on record, voids the earlier ones of the grant and writes the audit event; returns when it ends
@@ -146,7 +147,7 @@ impl Enrollments {
         let ends = replace_token(&*transaction, grant, token_sha256, lifetime).await.or_fault("create an invite")?;
         let subject = UserId(row.get("subject_user_id"));
         let event = change_event(by, "invite", grant, row.get("version"), row.get("peer"), subject);
-        audit::insert(&*transaction, &[event]).await.or_fault("create an invite")?;
+        audit::insert(&*transaction, &self.keys, &[event]).await.or_fault("create an invite")?;
         transaction.commit().await.or_fault("create an invite")?;
         Ok(Some(ends))
     }
@@ -208,7 +209,7 @@ impl Enrollments {
             .ok_or_else(|| ClaimRefusal::Gone { reason: "grant_not_pending", grant: claim.grant }.fault())?;
         let grant_version = activated.get("version");
         event.grant_version = Some(grant_version);
-        audit::insert(&*transaction, &[event]).await.or_fault("complete an enrolment")?;
+        audit::insert(&*transaction, &self.keys, &[event]).await.or_fault("complete an enrolment")?;
         let authority_version = authority_version(&*transaction).await.or_fault("complete an enrolment")?;
         crash_points::reach("enrolment.uncommitted");
         transaction.commit().await.or_fault("complete an enrolment")?;

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-use super::audit;
+use super::audit::{self, AuditKeys};
 use super::pool::OrFault;
 use crate::wire::admin_v1::ScopeV1;
 
@@ -36,6 +36,7 @@ pub(super) use load::{beat_with, load_all_with, load_of_subject_with, load_with}
 #[derive(Clone)]
 pub struct Grants {
     pool: Pool,
+    keys: AuditKeys,
 }
 
 /// Who changes something, for the audit event.
@@ -48,8 +49,8 @@ pub struct ChangedBy {
 
 impl Grants {
     #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, keys: AuditKeys) -> Self {
+        Self { pool, keys }
     }
 }
 
@@ -97,6 +98,7 @@ pub(super) fn change_event(
         latency: std::time::Duration::ZERO,
         serial: None,
         remote: by.remote,
+        suppressed: 0,
     }
 }
 

@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
+use super::audit::AuditKeys;
 use super::grants::{ChangedBy, RevokedCertificate, authority_version, lock_authority, revoke_all_of_subject};
 use super::pool::{OrFault, sql_fault};
 
@@ -15,6 +16,7 @@ use super::pool::{OrFault, sql_fault};
 #[derive(Clone)]
 pub struct People {
     pool: Pool,
+    keys: AuditKeys,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,8 +99,8 @@ const TEAM: &str = "
 
 impl People {
     #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, keys: AuditKeys) -> Self {
+        Self { pool, keys }
     }
 
     /// Creates an active user. A name that is taken, also by a deleted user, is a conflict; a malformed one an invalid request.
@@ -166,7 +168,7 @@ impl People {
         if updated == 0 {
             return Ok(None);
         }
-        let changed = finish(&*transaction, user, update.active == Some(false), by).await?;
+        let changed = finish(&*transaction, &self.keys, user, update.active == Some(false), by).await?;
         transaction.commit().await.or_fault("change a user")?;
         Ok(Some(changed))
     }
@@ -194,7 +196,7 @@ impl People {
         ] {
             transaction.execute(statement, &[&user.0]).await.or_fault("delete a user")?;
         }
-        let changed = finish(&*transaction, user, true, by).await?;
+        let changed = finish(&*transaction, &self.keys, user, true, by).await?;
         transaction.commit().await.or_fault("delete a user")?;
         Ok(Some(changed))
     }
@@ -302,9 +304,15 @@ impl People {
 }
 
 /// Revokes what must end with the user, and reads the result back.
-async fn finish(client: &impl GenericClient, user: UserId, ended: bool, by: &ChangedBy) -> Result<UserChanged, Fault> {
+async fn finish(
+    client: &impl GenericClient,
+    keys: &AuditKeys,
+    user: UserId,
+    ended: bool,
+    by: &ChangedBy,
+) -> Result<UserChanged, Fault> {
     let (revoked_grants, revoked) = if ended {
-        revoke_all_of_subject(client, user, by).await.or_fault("write down a change of a user")?
+        revoke_all_of_subject(client, keys, user, by).await.or_fault("write down a change of a user")?
     } else {
         Default::default()
     };

@@ -16,7 +16,7 @@ use mosaic_actors::scope_evaluator::DenyReason;
 use time::OffsetDateTime;
 use tokio_postgres::{GenericClient, Row};
 
-use super::audit;
+use super::audit::{self, AuditKeys};
 use super::enrollment::{IssuedForClaim, put_on_record, record_fault};
 use super::grants::{authority_version, lock_authority};
 use super::pool::OrFault;
@@ -25,6 +25,7 @@ use super::pool::OrFault;
 #[derive(Clone)]
 pub struct Renewals {
     pool: Pool,
+    keys: AuditKeys,
     limits: RenewalLimits,
 }
 
@@ -140,8 +141,8 @@ const ANY_TO_RETIRE: &str = "
 
 impl Renewals {
     #[must_use]
-    pub fn new(pool: Pool, limits: RenewalLimits) -> Self {
-        Self { pool, limits }
+    pub fn new(pool: Pool, keys: AuditKeys, limits: RenewalLimits) -> Self {
+        Self { pool, keys, limits }
     }
 
     /// Reads the grant anew: whether its holder may have another certificate, for this key, now.
@@ -167,7 +168,7 @@ impl Renewals {
             .execute(SUPERSEDE, &[&asked.grant.0, &issued.serial.as_bytes(), &self.limits.overlap.as_secs_f64()])
             .await
             .or_fault("renew a certificate")?;
-        audit::insert(&*transaction, &[event]).await.or_fault("renew a certificate")?;
+        audit::insert(&*transaction, &self.keys, &[event]).await.or_fault("renew a certificate")?;
         let version = authority_version(&*transaction).await.or_fault("renew a certificate")?;
         transaction.commit().await.or_fault("renew a certificate")?;
         Ok(version)

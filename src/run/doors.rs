@@ -3,12 +3,18 @@
 //! Sockets are bound early, so that a taken port ends the start at once, and served late, so that nothing is answered before the
 //! node can answer it.
 
+use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_http::{HttpService, Protocol};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_tls::accept::TlsError;
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::dev::{AppConfig, Server, ServerHandle};
 use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use futures_util::future::join_all;
 use rustls::pki_types::pem::PemObject;
@@ -22,7 +28,7 @@ use crate::federation_api::Watches;
 use crate::http::limit_write_stall;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::tls::peer_connection::on_connect;
-use crate::tls::{self, TlsVersions};
+use crate::tls::{self, Acceptor, OnRefused, TlsVersions};
 use crate::{admin_api, enrollment_api, federation_api, health, http, openapi, session_api};
 
 /// While draining: how often the count of requests is looked at, and how long the last answers may take to leave the buffers.
@@ -83,11 +89,11 @@ pub(super) struct Doors {
 
 impl Doors {
     /// Opens all three; the API last, because whoever sees it ready may use everything.
-    pub(super) fn open(parts: &Parts, sockets: Sockets) -> Result<Self, BootError> {
+    pub(super) fn open(parts: &Parts, sockets: Sockets, on_refused: OnRefused) -> Result<Self, BootError> {
         let asked_by_peers = parts.federation();
         let watches = Arc::clone(&asked_by_peers.watches);
         let servers = [
-            ("federation", federation(parts, asked_by_peers, sockets.federation)?),
+            ("federation", federation(parts, asked_by_peers, sockets.federation, on_refused)?),
             ("enrollment", enrollment(parts, sockets.enrollment)?),
             ("api", api(parts, sockets.api)?),
         ];
@@ -159,42 +165,62 @@ fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
     bound.map(HttpServer::run).map_err(|error| cannot("api", error))
 }
 
+/// Put together as actix-web's `listen_rustls_0_23` does it, but with an acceptor that tells whom it refused (ADR 16).
 fn federation(
     parts: &Parts,
     services: web::Data<federation_api::Services>,
     socket: TcpListener,
+    on_refused: OnRefused,
 ) -> Result<Server, BootError> {
     let metrics = Arc::clone(&parts.metrics);
-    let versions = if parts.config.federation.tls12 { TlsVersions::From12 } else { TlsVersions::Only13 };
-    let tls = tls::federation_server_config(&parts.pki.gate, &parts.pki.identity, versions);
-    let identify_peer = on_connect(parts.pki.arc.clone(), parts.pki.ca.root(), Arc::clone(&parts.clock));
-    let limits = &parts.config.limits;
-    let stall = limits.write_stall;
-    HttpServer::new(move || {
-        let metrics = Arc::clone(&metrics);
-        App::new()
+    let limits = parts.config.limits.clone();
+    let acceptor = Acceptor {
+        gate: parts.pki.gate.clone(),
+        identity: parts.pki.identity.clone(),
+        versions: if parts.config.federation.tls12 { TlsVersions::From12 } else { TlsVersions::Only13 },
+        handshake_timeout: limits.tls_handshake,
+        at_once: limits.handshakes,
+        on_refused,
+    };
+    let identify_peer = Arc::new(on_connect(parts.pki.arc.clone(), parts.pki.ca.root(), Arc::clone(&parts.clock)));
+    let (workers, backlog, connections) = (workers(limits.workers), limits.backlog, limits.federation_connections);
+    let service = move || {
+        let (services, metrics) = (services.clone(), Arc::clone(&metrics));
+        let app = App::new()
             .wrap(from_fn(http::identify))
             .wrap(from_fn(move |request, next| metrics::measure(Arc::clone(&metrics), "federation", request, next)))
-            .configure(federation_api::configure(services.clone()))
-    })
-    .on_connect(move |io, extensions| {
-        limit_write_stall(io, stall);
-        identify_peer(io, extensions);
-    })
-    // An asker that hangs up is gone: its handler is dropped, and with it the query in the database.
-    .h1_allow_half_closed(false)
-    .workers(workers(limits.workers))
-    .backlog(limits.backlog)
-    .keep_alive(limits.keep_alive)
-    .client_request_timeout(limits.request_head)
-    .client_disconnect_timeout(LINGER)
-    .tls_handshake_timeout(limits.tls_handshake)
-    .max_connection_rate(limits.handshakes)
-    .max_connections(limits.federation_connections)
-    .disable_signals()
-    .listen_rustls_0_23(socket, tls)
-    .map(HttpServer::run)
-    .map_err(|error| cannot("federation", error))
+            .configure(federation_api::configure(services));
+        let (identify_peer, stall) = (Arc::clone(&identify_peer), limits.write_stall);
+        let http = HttpService::build()
+            .keep_alive(limits.keep_alive)
+            .client_request_timeout(limits.request_head)
+            .client_disconnect_timeout(LINGER)
+            // An asker that hangs up is gone: its handler is dropped, and with it the query in the database.
+            .h1_allow_half_closed(false)
+            .on_connect_ext(move |io: &TlsStream<TcpStream>, extensions| {
+                limit_write_stall(io, stall);
+                identify_peer(io, extensions);
+            })
+            .finish(map_config(app.into_factory().map_err(|error: actix_web::Error| error.error_response()), |()| {
+                AppConfig::default()
+            }))
+            .map_err(TlsError::Service);
+        acceptor
+            .clone()
+            .and_then(|io: TlsStream<TcpStream>| {
+                let remote = io.get_ref().0.peer_addr().ok();
+                ready(Ok((io, Protocol::Http1, remote)))
+            })
+            .and_then(http)
+    };
+    Server::build()
+        .workers(workers)
+        .backlog(backlog)
+        .max_concurrent_connections(connections)
+        .disable_signals()
+        .listen("federation", socket, service)
+        .map(actix_server::ServerBuilder::run)
+        .map_err(|error| cannot("federation", error))
 }
 
 fn enrollment(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {

@@ -16,11 +16,14 @@ use url::Url;
 use super::authority::{self, Pki};
 use super::database::Database;
 use super::doors::{Doors, Sockets, address};
+use super::refusals::Refusals;
 use super::replica::Replica;
+use super::sealing::Sealing;
 use super::{BootError, Ready, housekeeping, limits};
+use crate::admin_api::KeptCheckpoint;
 use crate::config::Config;
 use crate::peer_http::{HttpDialer, PeerLimits};
-use crate::postgres::audit::AuditStore;
+use crate::postgres::audit::{AuditKeys, AuditStore};
 use crate::postgres::authority_feed::AuthorityFeed;
 use crate::postgres::catalog::{TableCatalog, built_in_resources, load_catalog};
 use crate::postgres::grants::Grants;
@@ -36,6 +39,8 @@ pub(super) struct Node {
     doors: Doors,
     registry: PeerRegistryHandle,
     audit: AuditHandle,
+    refusals: Refusals,
+    sealing: Arc<Sealing>,
     feed: AuthorityFeed,
     database: Database,
     stop: CancellationToken,
@@ -54,6 +59,8 @@ pub(super) struct Parts {
     pub(super) pki: Pki,
     pub(super) metrics: Arc<Metrics>,
     pub(super) audit: AuditHandle,
+    /// What the writer behind `audit` appends to.
+    pub(super) log: AuditStore,
     pub(super) grants: GrantCacheHandle,
     pub(super) evaluator: ScopeEvaluatorHandle,
     pub(super) registry: PeerRegistryHandle,
@@ -80,7 +87,7 @@ impl Node {
         let parts = Parts::assemble(config, clock, master, database, tables, pki, (federation, enrollment))?;
         let stop = parts.stop.clone();
 
-        let audit_store = AuditStore::new(parts.database.sessions());
+        let audit_store = parts.log.over(parts.database.sessions());
         audit_store
             .ensure_partitions(parts.clock.now())
             .await
@@ -88,22 +95,39 @@ impl Node {
         let (feed, crl_news) =
             authority::follow(&parts.config, &parts.database, &parts.grants, &parts.registry).await?;
         parts.pki.keep(crl_news, stop.clone());
-        let grants = Grants::new(parts.database.sessions());
+        let grants = Grants::new(parts.database.sessions(), parts.log.keys());
+        let sealing = Arc::new(Sealing {
+            sealer: audit_store.sealer(parts.config.limits.audit_seal_batch),
+            kept: KeptCheckpoint::at(parts.config.audit_checkpoint_file()),
+            clock: Arc::clone(&parts.clock),
+            metrics: Arc::clone(&parts.metrics),
+            every: parts.config.limits.audit_seal,
+        });
         actix_rt::spawn(replica.clone().run(stop.clone()));
+        actix_rt::spawn(Arc::clone(&sealing).run(stop.clone()));
         actix_rt::spawn(housekeeping::run(audit_store, grants, Arc::clone(&parts.clock), stop.clone()));
 
         let ready = parts.ready(&sockets)?;
-        let doors = Doors::open(&parts, sockets)?;
+        let (refusals, on_refused) = Refusals::start(
+            &parts.config.limits,
+            parts.audit.clone(),
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.metrics),
+            stop.clone(),
+        );
+        let doors = Doors::open(&parts, sockets, on_refused)?;
         let (registry, audit, database) = (parts.registry, parts.audit, parts.database);
-        let node = Self { doors, registry, audit, feed, database, stop, replica };
+        let node = Self { doors, registry, audit, refusals, sealing, feed, database, stop, replica };
         Ok((node, ready))
     }
 
     pub(super) async fn stop(self) {
         self.doors.close().await;
         self.registry.drain().await;
+        self.refusals.close_window().await;
         self.audit.drain().await;
         self.stop.cancel();
+        self.sealing.last_round().await;
         self.feed.stop().await;
         self.replica.leave().await;
         self.database.close().await;
@@ -126,8 +150,8 @@ impl Parts {
         let stop = CancellationToken::new();
         let shared_limits = shared_limits(&config, &metrics, stop.clone())?;
         let catalog = tables.domain();
-        let audit =
-            audit_writer::start(Arc::new(AuditStore::new(database.pools.peers.clone())), limits::audit(&config.limits));
+        let log = AuditStore::new(database.pools.peers.clone(), AuditKeys::new(&master, &config.site));
+        let audit = audit_writer::start(Arc::new(log.clone()), limits::audit(&config.limits));
         let grants = grant_cache::start(Arc::clone(&clock));
         let evaluator = scope_evaluator::start(grants.clone(), Arc::clone(&catalog), Arc::clone(&clock));
         let dialer = HttpDialer::new(master.sealer(), Arc::clone(&clock), PeerLimits::from(&config.limits));
@@ -154,6 +178,7 @@ impl Parts {
             pki,
             metrics,
             audit,
+            log,
             grants,
             evaluator,
             registry,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_web::web::Data;
 
 use super::node::Parts;
+use crate::admin_api::KeptCheckpoint;
 use crate::peer_http::{EnrollmentClient, PeerLimits};
-use crate::postgres::audit::AuditStore;
 use crate::postgres::enrollment::Enrollments;
 use crate::postgres::grants::Grants;
 use crate::postgres::links::Links;
@@ -24,7 +24,7 @@ impl Parts {
             site: self.config.site.clone(),
             catalog: Arc::clone(&self.catalog),
             sessions: Sessions::new(pool.clone()),
-            people: People::new(pool.clone()),
+            people: People::new(pool.clone(), self.log.keys()),
             rows: RowWriter::new(
                 pool,
                 Arc::clone(&self.tables),
@@ -49,11 +49,12 @@ impl Parts {
             enroll_url: self.enrollment_url.clone(),
             federation_url: self.federation_url.clone(),
             sessions: Sessions::new(pool.clone()),
-            people: People::new(pool.clone()),
-            grants: Grants::new(pool.clone()),
-            enrollments: Enrollments::new(pool.clone()),
+            people: People::new(pool.clone(), self.log.keys()),
+            grants: Grants::new(pool.clone(), self.log.keys()),
+            enrollments: Enrollments::new(pool.clone(), self.log.keys()),
             links: Links::new(pool.clone()),
-            audit: AuditStore::new(pool),
+            audit: self.log.over(pool),
+            kept_checkpoint: KeptCheckpoint::at(self.config.audit_checkpoint_file()),
             grant_cache: self.grants.clone(),
             registry: self.registry.clone(),
             catalog: Arc::clone(&self.catalog),
@@ -82,7 +83,7 @@ impl Parts {
             audit_mode: self.config.audit,
             admission: federation_api::Admission::new(self.shared_limits.clone()),
             renewal: federation_api::Renewal::new(
-                Renewals::new(pool, bounds),
+                Renewals::new(pool, self.log.keys(), bounds),
                 Arc::clone(&self.pki.ca),
                 self.pki.arc.clone(),
                 self.grants.clone(),
@@ -103,7 +104,7 @@ impl Parts {
     pub(super) fn enrollment(&self) -> Data<enrollment_api::Services> {
         Data::new(enrollment_api::Services {
             site: self.config.site.clone(),
-            enrollments: Enrollments::new(self.database.sessions()),
+            enrollments: Enrollments::new(self.database.sessions(), self.log.keys()),
             ca: Arc::clone(&self.pki.ca),
             arc: self.pki.arc.clone(),
             gate: self.pki.gate.clone(),
@@ -123,6 +124,7 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             database: self.database.sessions(),
             evaluator: self.evaluator.clone(),
+            audit: self.audit.clone(),
             gate: self.pki.gate.clone(),
             registry: self.registry.clone(),
             authority: Arc::clone(&self.pki.ca),

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::clock::SystemClock;
 use crate::http::identify;
+use crate::postgres::audit::AuditKeys;
 use crate::postgres::catalog::{built_in_resources, load_catalog};
 use crate::postgres::links::Links;
 use crate::postgres::links::tests::new_link;
@@ -268,7 +269,7 @@ async fn services(database: &TestDatabase, peers: &Peers, links: &Links) -> Serv
         site: SiteName::parse("home").unwrap(),
         catalog: tables.domain(),
         sessions: Sessions::new(pool.clone()),
-        people: People::new(pool.clone()),
+        people: People::new(pool.clone(), AuditKeys::testing()),
         rows: RowWriter::new(pool, tables, canceller, ImportLimits::from(&limits)),
         imports: tokio::sync::Semaphore::new(4),
         fan_out: fan_out::start(Arc::new(local), registry.clone(), fan_out_limits),

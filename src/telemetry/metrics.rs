@@ -6,6 +6,7 @@ use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
+use mosaic_actors::audit_writer::AuditStats;
 use mosaic_actors::domain::answer::BreakerState;
 use mosaic_actors::domain::link::LinkState;
 use mosaic_actors::peer_link::{LinkStatus, WatchStatus};
@@ -33,6 +34,13 @@ pub struct Metrics {
     shared_limits: Gauge<u64>,
     revocations_waiting: Gauge<u64>,
     authority_reachable: Gauge<u64>,
+    handshakes_refused: Counter<u64>,
+    audit_waiting: Gauge<u64>,
+    audit_dropped: Gauge<u64>,
+    audit_failed: Gauge<u64>,
+    audit_refused: Gauge<u64>,
+    audit_sealed: Counter<u64>,
+    audit_broken: Counter<u64>,
     authority_fresh: Gauge<u64>,
     links: Mutex<LinkGauges>,
     crl_seconds: Gauge<i64>,
@@ -66,6 +74,7 @@ impl Metrics {
         links: LinkGauges,
     ) -> Self {
         let gauge = |name: &'static str, what: &'static str| meter.u64_gauge(name).with_description(what).build();
+        let counter = |name: &'static str, what: &'static str| meter.u64_counter(name).with_description(what).build();
         Self {
             in_flight: Arc::default(),
             requests: meter
@@ -96,6 +105,28 @@ impl Metrics {
             authority_reachable: gauge(
                 "mosaic_certificate_authority_up",
                 "1 while the certificate authority answers, else 0",
+            ),
+            handshakes_refused: counter(
+                "mosaic_handshakes_refused",
+                "Handshakes that the federation listener refused, by reason; the audit holds the first ones of each address",
+            ),
+            audit_waiting: gauge("mosaic_audit_waiting", "Audit events that wait for their commit"),
+            audit_dropped: gauge(
+                "mosaic_audit_dropped",
+                "Audit events since the start that nobody waited for (audit = \"relaxed\") and that found no place in the queue",
+            ),
+            audit_failed: gauge(
+                "mosaic_audit_failed",
+                "Audit events since the start whose commit failed; with \"strict\" no row left",
+            ),
+            audit_refused: gauge(
+                "mosaic_audit_refused",
+                "Audit events since the start that were refused because too many waited; their requests got 503",
+            ),
+            audit_sealed: counter("mosaic_audit_sealed", "Audit events that this replica has put under a seal"),
+            audit_broken: counter(
+                "mosaic_audit_broken",
+                "Audit events that were altered or removed before they were sealed; anything but zero is tampering",
             ),
             authority_fresh: gauge(
                 "mosaic_authority_fresh",
@@ -165,6 +196,25 @@ impl Metrics {
     pub fn certificate_authority(&self, health: &crate::pki::authority::CaHealth) {
         self.authority_reachable.record(u64::from(health.reachable), &[]);
         self.revocations_waiting.record(health.revocations_waiting, &[]);
+    }
+
+    /// A handshake that the federation listener refused.
+    pub fn handshake_refused(&self, reason: &'static str) {
+        self.handshakes_refused.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// The audit writer as it stands.
+    pub fn audit(&self, stats: &AuditStats) {
+        self.audit_waiting.record(stats.waiting as u64, &[]);
+        self.audit_dropped.record(stats.dropped, &[]);
+        self.audit_failed.record(stats.failed, &[]);
+        self.audit_refused.record(stats.refused, &[]);
+    }
+
+    /// A round of sealing the audit log.
+    pub fn sealed(&self, events: u64, broken: u64) {
+        self.audit_sealed.add(events, &[]);
+        self.audit_broken.add(broken, &[]);
     }
 
     /// Whether grants are known to be current, and until when the revocation list is.

@@ -6,6 +6,7 @@ use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WantsServerCert};
 use rustls::{ConfigBuilder, WantsVerifier};
 
+use super::refused_handshake::{ConnectionGate, Shown};
 use super::{ALPN_HTTP_1_1, ClientGate, SwappableIdentity, TlsVersions, provider};
 
 /// The federation listener: no handshake without a client certificate that the gate lets through.
@@ -15,7 +16,18 @@ pub fn federation_server_config(
     identity: &SwappableIdentity,
     versions: TlsVersions,
 ) -> ServerConfig {
-    finish(builder(versions).with_client_cert_verifier(Arc::new(gate.clone())), identity)
+    watched_server_config(gate, &Shown::default(), identity, versions)
+}
+
+/// The same for one connection: `shown` learns what its client shows.
+pub(super) fn watched_server_config(
+    gate: &ClientGate,
+    shown: &Shown,
+    identity: &SwappableIdentity,
+    versions: TlsVersions,
+) -> ServerConfig {
+    let gate = ConnectionGate { gate: gate.clone(), shown: shown.clone() };
+    finish(builder(versions).with_client_cert_verifier(Arc::new(gate)), identity)
 }
 
 /// The enrolment listener: the asker has no certificate yet.

@@ -9,10 +9,12 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+pub mod audit;
 pub mod cursor;
 pub mod scope;
 
 use super::link_v1::LinkHealthV1;
+pub use audit::{AuditEventNameV1, AuditProblemV1, AuditVerificationV1, CheckpointV1, VerifyAuditV1};
 pub use scope::{ScopeV1, TenantFilterV1};
 
 // ---------------------------------------------------------------------------------------------------------------- lists
@@ -567,6 +569,18 @@ pub struct AuditEventV1 {
     pub serial: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_addr: Option<String>,
+    /// How many more refused handshakes like this one were counted only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suppressed: i64,
+    /// The writer's lane and the event's number in it; absent from before sealing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+}
+
+fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 /// `GET status`: this replica, read from memory.

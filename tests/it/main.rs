@@ -6,6 +6,7 @@
 mod harness;
 
 mod admin;
+mod audit;
 mod cancellation;
 mod demo;
 mod failure_modes;
@@ -13,6 +14,7 @@ mod failures;
 mod federated;
 mod game_day;
 mod golden;
+mod handshakes;
 mod honesty;
 mod hostile;
 mod main_job;

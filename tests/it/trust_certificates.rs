@@ -122,10 +122,11 @@ impl Owner {
         }
     }
 
-    /// Reasons of the audited refusals, oldest first.
+    /// Reasons of the audited refusals of requests, oldest first.
     async fn refusals(&self) -> Vec<String> {
         let log = self.node.admin().get("/api/admin/v1/audit?outcome=denied&limit=500").await.expect(200);
-        let reasons = items(&log).into_iter().map(|event| event["reason"].as_str().unwrap_or_default().to_owned());
+        let requests = items(&log).into_iter().filter(|event| event["action"] != "handshake");
+        let reasons = requests.map(|event| event["reason"].as_str().unwrap_or_default().to_owned());
         let mut reasons: Vec<String> = reasons.collect();
         reasons.reverse();
         reasons

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::handle::{AuditLimits, Caller, Counters, Waiting, not_written};
+use crate::domain::audit::AuditEvent;
 use crate::ports::audit_log::AuditLog;
 
 /// The queue in front of the log.
@@ -34,11 +35,13 @@ impl AuditWriter {
     }
 
     fn accept(&mut self, waiting: Waiting) {
-        if self.draining {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            drop(waiting.caller.answer.send(Err(not_written())));
-        } else {
+        if !self.draining {
             self.queue.push_back(waiting);
+        } else if let Some(answer) = waiting.caller.answer {
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            drop(answer.send(Err(not_written())));
+        } else {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -46,8 +49,13 @@ impl AuditWriter {
     fn append_waiting(&mut self, ctx: &mut Context<Self>) {
         while self.appends < self.limits.appends_in_flight && !self.queue.is_empty() {
             let size = self.queue.len().min(self.limits.batch);
-            let (events, callers): (Vec<_>, Vec<_>) =
-                self.queue.drain(..size).map(|waiting| (waiting.event, waiting.caller)).unzip();
+            let (mut events, mut batch) = (Vec::with_capacity(size), Vec::with_capacity(size));
+            for Waiting { event, caller } in self.queue.drain(..size) {
+                // What nobody waits for is kept, to be tried again.
+                let kept = caller.answer.is_none().then(|| event.clone());
+                events.push(event);
+                batch.push((kept, caller));
+            }
             let log = Arc::clone(&self.log);
             // In a task of its own: a log that panics fails its batch, not the writer.
             let append = tokio::spawn(timeout(self.limits.append_timeout, async move { log.append(events).await }));
@@ -55,24 +63,39 @@ impl AuditWriter {
             ctx.spawn(append.into_actor(self).map(move |outcome, writer, ctx| {
                 let written = matches!(&outcome, Ok(Ok(Ok(()))));
                 if !written {
-                    tracing::error!(events = callers.len(), ?outcome, "audit events could not be written");
+                    tracing::error!(events = batch.len(), ?outcome, "audit events could not be written");
                 }
-                writer.settle(callers, written);
-                writer.append_waiting(ctx);
+                let again = writer.settle(batch, written);
+                if again {
+                    ctx.run_later(writer.limits.retry, Self::append_waiting);
+                } else {
+                    writer.append_waiting(ctx);
+                }
             }));
         }
     }
 
-    fn settle(&mut self, callers: Vec<Caller>, written: bool) {
+    /// Tells everybody the fate of an append; whether something of it is to be tried again.
+    fn settle(&mut self, batch: Vec<(Option<AuditEvent>, Caller)>, written: bool) -> bool {
         self.appends -= 1;
         self.counters.appends.fetch_add(1, Ordering::Relaxed);
         let counter = if written { &self.counters.committed } else { &self.counters.failed };
-        counter.fetch_add(callers.len() as u64, Ordering::Relaxed);
-        for caller in callers {
-            // A caller that left does not need the answer; its event is written all the same.
-            drop(caller.answer.send(if written { Ok(()) } else { Err(not_written()) }));
+        counter.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        let mut again = false;
+        for (kept, caller) in batch.into_iter().rev() {
+            match (kept, caller.answer) {
+                // A caller that left does not need the answer; its event is written all the same.
+                (_, Some(answer)) => drop(answer.send(if written { Ok(()) } else { Err(not_written()) })),
+                (Some(event), None) if !written && !self.draining => {
+                    self.queue.push_front(Waiting { event, caller: Caller { answer: None, ..caller } });
+                    again = true;
+                }
+                (_, None) if !written => _ = self.counters.dropped.fetch_add(1, Ordering::Relaxed),
+                (_, None) => {}
+            }
         }
         self.tell_drained();
+        again
     }
 
     fn tell_drained(&mut self) {

@@ -77,6 +77,7 @@ fn event() -> AuditEvent {
         latency: Duration::ZERO,
         serial: None,
         remote: None,
+        suppressed: 0,
     }
 }
 
@@ -104,7 +105,7 @@ async fn events_that_wait_for_one_commit_share_the_next() {
         assert_eq!(other.await.unwrap(), Ok(()));
     }
     assert_eq!(*log.batches.lock().unwrap(), [1, 40]);
-    assert_eq!(writer.stats(), AuditStats { waiting: 0, committed: 41, failed: 0, refused: 0, appends: 2 });
+    assert_eq!(writer.stats(), AuditStats { committed: 41, appends: 2, ..AuditStats::default() });
 }
 
 #[actix::test]
@@ -185,4 +186,44 @@ async fn a_caller_that_leaves_does_not_take_its_event_with_it_and_draining_waits
     log.go.add_permits(1);
     assert_eq!(*log.batches.lock().unwrap(), [1]);
     assert_eq!(writer.record(event()).await.unwrap_err().stage, Stage::Audit, "a drained writer takes nothing");
+}
+
+#[actix::test]
+async fn what_nobody_waits_for_is_tried_again_until_it_is_written() {
+    tokio::time::pause();
+    let log = FakeLog::new(100, |n| if n < 3 { Fate::Fail } else { Fate::Commit });
+    let writer = start(log.clone(), limits());
+    assert!(writer.record_later(event()));
+    let strict = record(&writer);
+    assert_eq!(strict.await.unwrap().unwrap_err().stage, Stage::Audit, "who waits is told at once");
+    until("it is written", || writer.stats().waiting == 0).await;
+    assert_eq!(log.batches.lock().unwrap().iter().sum::<usize>(), 1);
+    assert_eq!(writer.stats().dropped, 0);
+}
+
+#[actix::test]
+async fn a_full_queue_of_what_nobody_waits_for_drops_and_counts_and_takes_no_place_from_the_others() {
+    tokio::time::pause();
+    let log = FakeLog::new(0, |_| Fate::Commit);
+    let writer = start(log.clone(), AuditLimits { queue: 3, ..limits() });
+    let queued = (0..5).filter(|_| writer.record_later(event())).count();
+    assert_eq!((queued, writer.stats().later, writer.stats().dropped), (3, 3, 2));
+    let strict = record(&writer);
+    until("it is queued", || writer.stats().waiting == 4).await;
+    log.go.add_permits(10);
+    assert_eq!(strict.await.unwrap(), Ok(()));
+    until("all are written", || writer.stats().waiting == 0).await;
+    assert!(writer.record_later(event()), "there is room again");
+}
+
+#[actix::test]
+async fn a_writer_that_drains_into_a_dead_log_counts_what_it_could_not_write() {
+    tokio::time::pause();
+    let log = FakeLog::new(100, |_| Fate::Fail);
+    let writer = start(log.clone(), limits());
+    assert!(writer.record_later(event()) && writer.record_later(event()));
+    until("it was tried", || writer.stats().failed > 0).await;
+    writer.drain().await;
+    assert_eq!((writer.stats().waiting, writer.stats().dropped), (0, 2));
+    assert!(!writer.record_later(event()) || writer.stats().dropped >= 2, "a drained writer takes nothing");
 }

@@ -85,4 +85,6 @@ pub struct AuditEvent {
     pub latency: Duration,
     pub serial: Option<Serial>,
     pub remote: Option<IpAddr>,
+    /// How many more events like this one were not written down: only refused handshakes are suppressed.
+    pub suppressed: u64,
 }

@@ -3,11 +3,13 @@ use std::time::Duration;
 use mosaic_actors::domain::audit::AuditAction;
 use mosaic_actors::domain::catalog::ResourceName;
 use mosaic_actors::domain::fault::FaultKind;
-use mosaic_actors::domain::identity::RequestId;
+use mosaic_actors::domain::identity::{RequestId, Serial};
 use time::macros::datetime;
 
 use super::*;
 use crate::postgres::testing::TestDatabase;
+
+mod tampering;
 
 fn event(at: OffsetDateTime) -> AuditEvent {
     AuditEvent {
@@ -27,6 +29,7 @@ fn event(at: OffsetDateTime) -> AuditEvent {
         latency: Duration::from_micros(678),
         serial: Serial::from_bytes(&[1, 2, 3]),
         remote: "2001:db8::1".parse().ok(),
+        suppressed: 0,
     }
 }
 
@@ -63,7 +66,7 @@ async fn partition_of(database: &TestDatabase, seq: i64) -> String {
 #[actix_rt::test]
 async fn a_batch_is_written_in_full_and_absent_fields_stay_absent() {
     let database = TestDatabase::new().await;
-    let store = AuditStore::new(database.pool());
+    let store = AuditStore::new(database.pool(), AuditKeys::testing());
     let (full, empty) = (event(datetime!(2026-11-23 12:00 UTC)), empty_event(datetime!(2026-11-23 11:00 UTC)));
     store.append(vec![full.clone(), empty]).await.unwrap();
     let written = store.query(&all()).await.unwrap();
@@ -85,6 +88,9 @@ async fn a_batch_is_written_in_full_and_absent_fields_stay_absent() {
         latency_us: 678,
         serial: Some(vec![1, 2, 3]),
         remote: full.remote,
+        suppressed: 0,
+        lane: written[0].lane,
+        number: Some(1),
     };
     assert_eq!(written[0], expected);
     assert_eq!((written[1].grant, written[1].reason.as_deref()), (None, Some("token_unknown")));
@@ -94,7 +100,7 @@ async fn a_batch_is_written_in_full_and_absent_fields_stay_absent() {
 #[actix_rt::test]
 async fn partitions_are_made_ahead_once_and_take_over_what_the_default_one_caught() {
     let database = TestDatabase::new().await;
-    let store = AuditStore::new(database.pool());
+    let store = AuditStore::new(database.pool(), AuditKeys::testing());
     let now = datetime!(2026-11-23 12:00 UTC);
     store.append(vec![event(now), event(datetime!(2026-10-31 23:59:59.999999 UTC))]).await.unwrap();
     assert_eq!(partition_of(&database, 1).await, "federation_audit_log_default");
@@ -111,7 +117,7 @@ async fn partitions_are_made_ahead_once_and_take_over_what_the_default_one_caugh
 #[actix_rt::test]
 async fn events_are_paged_newest_first_and_narrowed_by_every_filter() {
     let database = TestDatabase::new().await;
-    let store = AuditStore::new(database.pool());
+    let store = AuditStore::new(database.pool(), AuditKeys::testing());
     let at = datetime!(2026-11-23 12:00 UTC);
     let (one, two) = (event(at), event(at));
     let (early, grant) = (empty_event(datetime!(2026-11-22 12:00 UTC)), two.grant);
@@ -142,7 +148,7 @@ async fn events_are_paged_newest_first_and_narrowed_by_every_filter() {
 #[actix_rt::test]
 async fn a_log_that_cannot_be_written_is_a_fault_of_the_audit_stage() {
     let database = TestDatabase::empty().await;
-    let store = AuditStore::new(database.pool());
+    let store = AuditStore::new(database.pool(), AuditKeys::testing());
     let fault = store.append(vec![event(datetime!(2026-11-23 12:00 UTC))]).await.unwrap_err();
     assert_eq!((fault.kind, fault.stage), (FaultKind::Internal, Stage::Audit));
 }

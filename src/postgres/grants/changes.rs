@@ -66,7 +66,7 @@ impl Grants {
         if !insert_grant(&*transaction, id, new).await.or_fault("create a grant")? {
             return Err(Fault::invalid("user: is not an active user of this site; create or enable the user first"));
         }
-        let changed = finish(&*transaction, id, "create", by, Vec::new()).await?;
+        let changed = finish(&*transaction, &self.keys, id, "create", by, Vec::new()).await?;
         transaction.commit().await.or_fault("create a grant")?;
         Ok(changed)
     }
@@ -81,7 +81,7 @@ impl Grants {
         if !update_row(&*transaction, grant, update).await.or_fault("change a grant")? {
             return Err(conflict(format!("a grant that is {} cannot be changed", status.as_str())));
         }
-        let changed = finish(&*transaction, grant, "update", by, Vec::new()).await?;
+        let changed = finish(&*transaction, &self.keys, grant, "update", by, Vec::new()).await?;
         transaction.commit().await.or_fault("change a grant")?;
         Ok(Some(changed))
     }
@@ -103,7 +103,7 @@ impl Grants {
             transition(&*transaction, grant, from, to).await?;
             Vec::new()
         };
-        let changed = finish(&*transaction, grant, name_of(change), by, revoked).await?;
+        let changed = finish(&*transaction, &self.keys, grant, name_of(change), by, revoked).await?;
         transaction.commit().await.or_fault("change a grant")?;
         Ok(Some(changed))
     }
@@ -124,7 +124,7 @@ impl Grants {
             .iter()
             .map(|row| event_of(row, "expire", &ChangedBy { request, at: row.get("at"), remote: None }))
             .collect();
-        audit::insert(&*transaction, &events).await.or_fault("expire grants")?;
+        audit::insert(&*transaction, &self.keys, &events).await.or_fault("expire grants")?;
         transaction.commit().await.or_fault("expire grants")
     }
 }
@@ -140,6 +140,7 @@ const EXPIRE: &str = "
 /// Revokes every open grant of a subject inside the caller's transaction, which holds the authority lock.
 pub(in crate::postgres) async fn revoke_all_of_subject(
     client: &impl GenericClient,
+    keys: &AuditKeys,
     subject: UserId,
     by: &ChangedBy,
 ) -> Result<(Vec<GrantId>, Vec<RevokedCertificate>), tokio_postgres::Error> {
@@ -153,7 +154,7 @@ pub(in crate::postgres) async fn revoke_all_of_subject(
     let rows = client.query(REVOKE_ROWS, &[&ids]).await?;
     let revoked = revoke_certificates(client, &ids).await?;
     let events: Vec<AuditEvent> = rows.iter().map(|row| event_of(row, "revoke", by)).collect();
-    audit::insert(client, &events).await?;
+    audit::insert(client, keys, &events).await?;
     Ok((rows.iter().map(|row| GrantId(row.get("id"))).collect(), revoked))
 }
 
@@ -249,6 +250,7 @@ async fn revoke_certificates(
 /// Reads the changed row back, writes the audit event, and takes the counter.
 async fn finish(
     client: &impl GenericClient,
+    keys: &AuditKeys,
     grant: GrantId,
     change: &'static str,
     by: &ChangedBy,
@@ -259,7 +261,7 @@ async fn finish(
         .or_fault("write down a change")?
         .ok_or_else(|| Fault::new(FaultKind::Internal, Stage::Database))?;
     let event = change_event(by, change, grant, record.version, &record.peer, record.subject);
-    audit::insert(client, &[event]).await.or_fault("write down a change")?;
+    audit::insert(client, keys, &[event]).await.or_fault("write down a change")?;
     let authority_version = authority_version(client).await.or_fault("write down a change")?;
     Ok(Changed { grant: record, authority_version, revoked })
 }

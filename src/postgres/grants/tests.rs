@@ -3,7 +3,7 @@ use std::time::Duration;
 use time::macros::datetime;
 
 use super::*;
-use crate::postgres::audit::{AuditQuery, AuditStore};
+use crate::postgres::audit::{AuditKeys, AuditQuery, AuditStore};
 use crate::postgres::enrollment::{Enrollments, IssuedForClaim};
 use crate::postgres::people::{People, UserRecord};
 use crate::postgres::testing::TestDatabase;
@@ -23,12 +23,12 @@ impl Site {
     pub(crate) async fn new() -> Self {
         let database = TestDatabase::new().await;
         let pool = database.pool();
-        let people = People::new(pool.clone());
+        let people = People::new(pool.clone(), AuditKeys::testing());
         let ada = people.create_user("ada", "Ada").await.unwrap();
         Self {
-            grants: Grants::new(pool.clone()),
-            enrollments: Enrollments::new(pool.clone()),
-            audit: AuditStore::new(pool),
+            grants: Grants::new(pool.clone(), AuditKeys::testing()),
+            enrollments: Enrollments::new(pool.clone(), AuditKeys::testing()),
+            audit: AuditStore::new(pool, AuditKeys::testing()),
             people,
             ada,
             database,

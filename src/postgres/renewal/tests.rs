@@ -2,6 +2,7 @@ use mosaic_actors::domain::grant::{GrantChange, GrantStatus};
 use mosaic_actors::ports::grant_store::GrantStore;
 
 use super::*;
+use crate::postgres::audit::AuditKeys;
 use crate::postgres::grants::tests::{Site, by, enroll_event, issued};
 
 const BOUNDS: RenewalLimits = RenewalLimits { overlap: Duration::from_secs(600), per_hour: 4 };
@@ -18,7 +19,7 @@ fn asked(grant: GrantId, with: u8, key: u8) -> Asked {
 async fn enrolled() -> (Site, GrantId, Renewals) {
     let site = Site::new().await;
     let grant = enrol(&site, 1).await;
-    let renewals = Renewals::new(site.database.pool(), BOUNDS);
+    let renewals = Renewals::new(site.database.pool(), AuditKeys::testing(), BOUNDS);
     (site, grant, renewals)
 }
 
@@ -63,7 +64,11 @@ async fn old_and_new_count_until_the_new_one_is_used_and_then_only_the_new_one()
 async fn the_overlap_ends_by_itself() {
     let site = Site::new().await;
     let grant = enrol(&site, 1).await;
-    let renewals = Renewals::new(site.database.pool(), RenewalLimits { overlap: Duration::from_millis(1), ..BOUNDS });
+    let renewals = Renewals::new(
+        site.database.pool(),
+        AuditKeys::testing(),
+        RenewalLimits { overlap: Duration::from_millis(1), ..BOUNDS },
+    );
     renew(&renewals, grant, 1, 2).await.unwrap();
     tokio::time::sleep(Duration::from_millis(2)).await;
     assert_eq!(accepted(&site, grant).await, [(serial(2), false)]);

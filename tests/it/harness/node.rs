@@ -252,6 +252,10 @@ impl Node {
         std::fs::read(format!("/proc/{id}/{name}")).expect("a file of the running process")
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running node").id()
+    }
+
     /// Most memory that the process ever had resident, in KiB (`VmHWM` of proc(5)).
     pub(crate) fn peak_memory_kib(&self) -> u64 {
         self.memory("VmHWM:")

@@ -21,7 +21,7 @@ pub(crate) struct List {
     /// Only events of this peer
     #[arg(long, value_name = "NAME")]
     peer: Option<String>,
-    /// Only this verb (list, get, …), enroll, or change of a grant (create, revoke, …)
+    /// Only this verb (list, get, …), enroll, handshake, or change of a grant (create, revoke, …)
     #[arg(long)]
     action: Option<String>,
     /// Only events with this outcome
@@ -75,6 +75,7 @@ fn table(events: &[AuditEventV1]) -> Table {
         .numbers("rows")
         .numbers("bytes")
         .numbers("ms")
+        .numbers("suppressed")
         .column("from", Room::Optional)
         .column("grant", Room::Optional)
         .column("request", Room::Optional);
@@ -89,6 +90,7 @@ fn table(events: &[AuditEventV1]) -> Table {
             event.rows.to_string(),
             event.bytes_out.to_string(),
             format!("{:.1}", event.latency_us as f64 / 1000.0),
+            Some(event.suppressed).filter(|count| *count > 0).map(|count| count.to_string()).unwrap_or_default(),
             event.remote_addr.clone().unwrap_or_default(),
             event.grant_id.map(|id| id.to_string()).unwrap_or_default(),
             event.request_id.to_string(),

@@ -1,0 +1,81 @@
+//! Seals the audit log, round by round.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mosaic_actors::ports::clock::Clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin_api::KeptCheckpoint;
+use crate::postgres::audit::{AuditSealer, Lookback};
+use crate::telemetry::metrics::Metrics;
+
+/// Every so many rounds all lanes are looked at, not only those that may still grow.
+const FULL_LOOK_EVERY: u32 = 360;
+
+/// How long the last round may take: what it does not seal, the next start or another replica seals.
+const LAST_ROUND: Duration = Duration::from_secs(3);
+
+/// A replica's sealer and where its newest checkpoint is kept.
+pub(super) struct Sealing {
+    pub(super) sealer: AuditSealer,
+    pub(super) kept: KeptCheckpoint,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) every: Duration,
+}
+
+impl Sealing {
+    /// Seals until `stop`.
+    pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut rounds = tokio::time::interval(self.every);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut full = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = rounds.tick() => {}
+            }
+            let lookback = if full == 0 { Lookback::All } else { Lookback::Recent };
+            // A full look that failed, or that another replica kept from, is due again.
+            if self.round(lookback).await {
+                full = (full + 1) % FULL_LOOK_EVERY;
+            }
+        }
+    }
+
+    /// Once everything is written: the newest events of a node that stops need not wait for another.
+    pub(super) async fn last_round(&self) {
+        if tokio::time::timeout(LAST_ROUND, self.round(Lookback::Recent)).await.is_err() {
+            tracing::warn!("the last seal of the audit log took too long; what is written is sealed later");
+        }
+    }
+
+    async fn round(&self, lookback: Lookback) -> bool {
+        let round = match self.sealer.seal(self.clock.now(), lookback).await {
+            Ok(Some(round)) => round,
+            Ok(None) => return false,
+            Err(fault) => {
+                tracing::warn!(%fault, "the audit log could not be sealed; tried again with the next round");
+                return false;
+            }
+        };
+        if round.broken > 0 {
+            tracing::error!(
+                events = round.broken,
+                "audit events were altered or removed before they were sealed: run 'mosaic federation audit verify'"
+            );
+        }
+        self.metrics.sealed(round.events, round.broken);
+        let Some(head) = round.head else { return true };
+        match self.kept.keep(&head) {
+            Ok(true) => {}
+            Ok(false) => tracing::error!(
+                seal = head.position,
+                "the audit log ends before the checkpoint that this node has kept: run 'mosaic federation audit verify'"
+            ),
+            Err(error) => tracing::warn!(%error, "the newest checkpoint of the audit log could not be kept"),
+        }
+        true
+    }
+}
