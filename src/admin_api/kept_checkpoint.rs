@@ -41,8 +41,10 @@ impl KeptCheckpoint {
 
     /// Keeps `checkpoint`, unless what is kept is further on: then the database's log was cut, and `false` says so.
     pub fn keep(&self, checkpoint: &Checkpoint) -> std::io::Result<bool> {
-        if self.read().is_some_and(|kept| kept.position > checkpoint.position) {
-            return Ok(false);
+        match self.read() {
+            Some(kept) if kept == *checkpoint => return Ok(true),
+            Some(kept) if kept.position > checkpoint.position => return Ok(false),
+            _ => {}
         }
         let text = serde_json::to_string_pretty(&checkpoint_v1(checkpoint)).map_err(std::io::Error::other)?;
         let beside = self.file.with_extension("checkpoint.new");

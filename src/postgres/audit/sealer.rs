@@ -221,17 +221,21 @@ impl Work<'_> {
         );
         let statement = client.prepare(&sql).await.or_fault(WHAT)?;
         let rows = client.query(&statement, &[&lane, &upto, &(upto.saturating_add(batch))]).await.or_fault(WHAT)?;
-        let events: Vec<(Stored<'_>, bool)> = rows
-            .iter()
-            .map(Stored::of)
-            .map(|event| {
-                let genuine = verdict(&self.sealer.keys, &event) == MacVerdict::Genuine;
-                (event, genuine)
-            })
-            .collect();
+        let (mut events, mut unknown) = (Vec::with_capacity(rows.len()), None);
+        for event in rows.iter().map(Stored::of) {
+            let said = verdict(&self.sealer.keys, &event);
+            if said == MacVerdict::UnknownKey {
+                unknown = unknown.or(event.event.number);
+            }
+            events.push((event, said == MacVerdict::Genuine));
+        }
         // What lies before a genuine event, or before what its writer knows of, was there: a lane has no gaps of its own.
         let known = events.iter().filter(|(_, genuine)| *genuine).filter_map(|(event, _)| event.event.number).max();
-        let end = known.unwrap_or(upto).max(claim).min(upto.saturating_add(batch));
+        let mut end = known.unwrap_or(upto).max(claim).min(upto.saturating_add(batch));
+        // Made with a secret that this process does not have: whoever has it may seal it, and here nobody can say what it is.
+        if let Some(unknown) = unknown {
+            end = end.min(unknown - 1).max(upto);
+        }
         let (mut tree, mut places, mut broken) = (Tree::default(), Vec::new(), 0);
         for number in upto + 1..=end {
             let start = events.partition_point(|(event, _)| event.event.number < Some(number));
