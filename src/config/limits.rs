@@ -316,6 +316,8 @@ limits! {
         audit_seal: ms = 10_000 in 50..=3_600_000, "audit_seal_ms",
             "between two rounds of sealing: what is younger has its digest and its number, but no seal yet";
         audit_seal_batch: slots = 4_096 in 1..=65_536, "audit_seal_batch", "events of one seal, which are read and hashed together";
+        audit_hot: s = 7_776_000 in 86_400..=315_360_000, "audit_hot_s",
+            "a month of the audit that ended so long ago moves to a colder table, which lists look at when they name a time: 90 days";
         audit_queue: slots = 4_096 in 1..=1_000_000, "audit_queue", "events that wait; the next request gets 503, never an answer without its event";
     }
     "Administration" {

@@ -9,15 +9,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Client, Pool};
 use mosaic_actors::domain::audit::{AuditEvent, AuditOutcome};
 use mosaic_actors::domain::fault::{Fault, Stage};
 use mosaic_actors::domain::identity::{GrantId, SiteName, UserId};
 use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::audit_log::AuditLog;
 use time::{Date, Month, OffsetDateTime};
-use tokio_postgres::error::Severity;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
@@ -314,7 +315,25 @@ impl AuditStore {
         Ok(made)
     }
 
-    /// A page of events, newest first.
+    /// Moves months that ended more than `age` ago to the colder table; their names. Nobody waits for it longer than it takes to
+    /// change the catalog: a month that is in use stays for the next time.
+    pub async fn move_cold(&self, now: OffsetDateTime, age: Duration) -> Result<Vec<String>, Fault> {
+        let mut client = self.pool.get().await.or_fault(COOL)?;
+        let rows = client.query(HOT_MONTHS, &[]).await.or_fault(COOL)?;
+        let mut moved = Vec::new();
+        for name in rows.iter().map(|row| row.get::<_, String>(0)) {
+            let Some(month) = month_of(&name).filter(|month| next_month(*month).midnight().assume_utc() + age <= now)
+            else {
+                continue;
+            };
+            if cool(&mut client, &name, month).await.or_fault(COOL)? {
+                moved.push(name);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// A page of events, newest first. With a bound in time also those that are in the colder table.
     pub async fn query(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, Fault> {
         let mut conditions = Conditions::default();
         conditions.add("grant_id = ", query.grant.map(|grant| grant.0));
@@ -327,8 +346,10 @@ impl AuditStore {
             conditions.add_pair("at, seq", at, seq);
         }
         conditions.parameters.push(Box::new(query.limit));
+        let bounded = query.from.is_some() || query.to.is_some();
+        let table = if bounded { "federation_audit_all" } else { "federation_audit_log" };
         let sql = format!(
-            "SELECT * FROM federation_audit_log {} ORDER BY at DESC, seq DESC LIMIT ${}",
+            "SELECT * FROM {table} {} ORDER BY at DESC, seq DESC LIMIT ${}",
             conditions.text,
             conditions.parameters.len()
         );
@@ -392,6 +413,58 @@ async fn make_partition(
         ))
         .await?;
     Ok(Some(name))
+}
+
+/// The months in the log itself: partitions by their names, which [`make_partition`] gives.
+const HOT_MONTHS: &str = "
+    SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'federation_audit_log'::regclass AND c.relname ~ '^federation_audit_log_[0-9]{4}_[0-9]{2}$'
+    ORDER BY c.relname";
+
+const COOL: &str = "move a month of the audit log";
+
+/// How long writers may be held up by the change of the catalog.
+const COOL_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
+
+fn month_of(partition: &str) -> Option<Date> {
+    let (year, month) = partition.strip_prefix("federation_audit_log_")?.split_once('_')?;
+    let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
+    Date::from_calendar_date(year.parse().ok()?, month, 1).ok()
+}
+
+/// One month, in steps that can each be the last: first the month's bounds become a constraint that is checked beside readers and
+/// writers, so that the move itself reads nothing. `false` when the month was in use, or another replica was at it.
+async fn cool(client: &mut Client, name: &str, month: Date) -> Result<bool, tokio_postgres::Error> {
+    let next = next_month(month);
+    let bounds = format!("at >= '{month} 00:00:00+00' AND at < '{next} 00:00:00+00'");
+    let steps = [
+        format!(
+            "{COOL_WAIT}; ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {name}_month,
+                 ADD CONSTRAINT {name}_month CHECK ({bounds}) NOT VALID"
+        ),
+        format!("SET LOCAL statement_timeout = '10min'; ALTER TABLE {name} VALIDATE CONSTRAINT {name}_month"),
+        format!(
+            "{COOL_WAIT};
+             ALTER TABLE federation_audit_log DETACH PARTITION {name};
+             ALTER TABLE federation_audit_cold ATTACH PARTITION {name}
+                 FOR VALUES FROM ('{month} 00:00:00+00') TO ('{next} 00:00:00+00');
+             ALTER TABLE {name} DROP CONSTRAINT {name}_month;
+             DROP INDEX IF EXISTS {name}_grant_id_at_seq_idx"
+        ),
+    ];
+    for step in steps {
+        let transaction = client.transaction().await?;
+        let lock = transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&PARTITION_LOCK]).await?;
+        if !lock.get::<_, bool>(0) {
+            return Ok(false);
+        }
+        match transaction.batch_execute(&step).await {
+            Ok(()) => transaction.commit().await?,
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 fn first_of_month(date: Date) -> Date {

@@ -15,8 +15,14 @@ const PARTITIONS_EVERY: Duration = Duration::from_secs(3_600);
 /// Between two looks for grants that are past their end. Decisions compare the time themselves; this is for what admins read.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
 
-/// Keeps the audit's partitions ahead and marks grants that have ended, until `stop`.
-pub(super) async fn run(audit: AuditStore, grants: Grants, clock: Arc<dyn Clock>, stop: CancellationToken) {
+/// Keeps the audit's partitions ahead, moves its old months, and marks grants that have ended, until `stop`.
+pub(super) async fn run(
+    audit: AuditStore,
+    audit_hot: Duration,
+    grants: Grants,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let mut partitions = tokio::time::interval(PARTITIONS_EVERY);
     let mut expiry = tokio::time::interval(EXPIRY_EVERY);
     loop {
@@ -25,6 +31,11 @@ pub(super) async fn run(audit: AuditStore, grants: Grants, clock: Arc<dyn Clock>
             _ = partitions.tick() => {
                 if let Err(fault) = audit.ensure_partitions(clock.now()).await {
                     tracing::warn!(%fault, "the audit's next partitions could not be made; tried again in an hour");
+                }
+                match audit.move_cold(clock.now(), audit_hot).await {
+                    Ok(moved) if moved.is_empty() => {}
+                    Ok(moved) => tracing::info!(months = ?moved, "old months of the audit log moved to the cold table"),
+                    Err(fault) => tracing::warn!(%fault, "old months of the audit log stay where they are; tried again in an hour"),
                 }
             }
             _ = expiry.tick() => {

@@ -105,7 +105,13 @@ impl Node {
         });
         actix_rt::spawn(replica.clone().run(stop.clone()));
         actix_rt::spawn(Arc::clone(&sealing).run(stop.clone()));
-        actix_rt::spawn(housekeeping::run(audit_store, grants, Arc::clone(&parts.clock), stop.clone()));
+        actix_rt::spawn(housekeeping::run(
+            audit_store,
+            parts.config.limits.audit_hot,
+            grants,
+            Arc::clone(&parts.clock),
+            stop.clone(),
+        ));
 
         let ready = parts.ready(&sockets)?;
         let (refusals, on_refused) = Refusals::start(

@@ -152,3 +152,45 @@ async fn a_log_that_cannot_be_written_is_a_fault_of_the_audit_stage() {
     let fault = store.append(vec![event(datetime!(2026-11-23 12:00 UTC))]).await.unwrap_err();
     assert_eq!((fault.kind, fault.stage), (FaultKind::Internal, Stage::Audit));
 }
+
+#[actix_rt::test]
+async fn months_that_are_old_move_as_a_whole_and_are_read_by_naming_a_time() {
+    const AGE: Duration = Duration::from_secs(90 * 86_400);
+    let database = TestDatabase::new().await;
+    let store = AuditStore::new(database.pool(), AuditKeys::testing());
+    let now = datetime!(2026-11-23 12:00 UTC);
+    store.ensure_partitions(datetime!(2026-06-10 0:00 UTC)).await.unwrap();
+    store.ensure_partitions(now).await.unwrap();
+    let (june, july) = (datetime!(2026-06-30 23:59 UTC), datetime!(2026-07-31 23:59:59.999999 UTC));
+    let august = datetime!(2026-08-01 0:00 UTC);
+    store.append(vec![event(june), event(july), event(august), event(now)]).await.unwrap();
+    store.sealer(4).seal(now, Lookback::All).await.unwrap();
+    let sizes = async |query: AuditQuery| store.query(&query).await.unwrap().len();
+
+    // Somebody reads: the month stays, and nobody waits for long.
+    let reader = database.connect().await;
+    reader.batch_execute("BEGIN; SELECT count(*) FROM federation_audit_log").await.unwrap();
+    assert_eq!(store.move_cold(now, AGE).await.unwrap(), Vec::<String>::new());
+    reader.batch_execute("COMMIT").await.unwrap();
+
+    let moved = store.move_cold(now, AGE).await.unwrap();
+    assert_eq!(moved, ["federation_audit_log_2026_06", "federation_audit_log_2026_07"]);
+    assert_eq!(store.move_cold(now, AGE).await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.ensure_partitions(datetime!(2026-06-10 0:00 UTC)).await.unwrap(), Vec::<String>::new());
+    assert_eq!(sizes(all()).await, 2, "without a time only what is hot");
+    assert_eq!(sizes(AuditQuery { from: Some(june), ..all() }).await, 4);
+    assert_eq!(sizes(AuditQuery { from: Some(june), to: Some(august), ..all() }).await, 2);
+    let found = store.verify(&[]).await.unwrap();
+    assert_eq!((found.sealed, found.problem), (4, None));
+    store.append(vec![event(july), event(now)]).await.unwrap();
+    assert_eq!(store.verify(&[]).await.unwrap().problem, None, "a clock that goes back loses nothing");
+
+    let client = database.connect().await;
+    client.execute("DELETE FROM federation_audit_log_2026_06", &[]).await.unwrap();
+    let problem = store.verify(&[]).await.unwrap().problem.unwrap();
+    assert_eq!(
+        (problem.kind, problem.event.unwrap().number),
+        (ProblemKind::Missing, Some(1)),
+        "cold is no less sealed"
+    );
+}

@@ -27,7 +27,7 @@ pub(crate) struct List {
     /// Only events with this outcome
     #[arg(long, value_parser = ["allowed", "denied", "failed"])]
     outcome: Option<String>,
-    /// From this time on; a duration such as 24h counts back from now
+    /// From this time on; a duration such as 24h counts back from now. With a time, events in the cold table are listed too
     #[arg(long, value_name = "WHEN")]
     from: Option<String>,
     /// Before this time
