@@ -30,7 +30,7 @@ const MEMORY_GROWTH_KIB: u64 = 64 * 1024;
 
 /// All peers send at once, and some of them 4 MiB: on a machine without a free core that takes longer than the usual 3 s. And nobody
 /// tries to watch meanwhile, so that connections can be counted.
-const ALONE: &str = "[limits]\npeer_budget_ms = 15000\nwatch_retry_ms = 600000\nwatch_retry_max_ms = 3600000\n";
+const ALONE: &str = "[limits]\npeer_budget_ms = 15000\npool_wait_ms = 30000\ndatabase_connect_ms = 30000\nwatch_retry_ms = 600000\nwatch_retry_max_ms = 3600000\n";
 
 /// One way to misbehave, and what a session is told of it.
 struct Case {

@@ -185,7 +185,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_a_thousand_links_starts_waits_and_answers_from_all_of_them() {
     let count = usize::try_from(setting("MOSAIC_TEST_LINKS").unwrap_or(LINKS)).expect("few links");
-    let more = "[limits]\nwatch_retry_ms = 1000\npeer_connect_ms = 10000\npeer_tls_ms = 10000\npeer_first_byte_ms = 10000\nrequest_deadline_max_ms = 120000\npeer_budget_ms = 20000\n";
+    let more = "[limits]\nwatch_retry_ms = 1000\npeer_connect_ms = 10000\npeer_tls_ms = 5000\npeer_first_byte_ms = 10000\nrequest_deadline_max_ms = 120000\npeer_budget_ms = 20000\n";
     let mut home = Node::start_with("home", more).await;
     let owner = UserId(home.user("ada").await.parse().expect("an id"));
     let token = home.session_token("ada").await;
@@ -208,7 +208,7 @@ async fn a_node_with_a_thousand_links_starts_waits_and_answers_from_all_of_them(
     let ada = home.with_token(&token);
     let query = json!({ "verb": "list", "resource": "tasks", "limit": 200, "deadline_ms": 100_000 });
     let asked = Instant::now();
-    let answer = ada.query(query.clone()).await.expect(200);
+    let answer = ada.query(query).await.expect(200);
     let first = asked.elapsed();
     let sources = answer["_sources"].as_object().expect("sources").clone();
     assert_eq!(sources.len(), count + 1);
@@ -223,11 +223,8 @@ async fn a_node_with_a_thousand_links_starts_waits_and_answers_from_all_of_them(
     }
     // A page holds 200 of the rows, and says so.
     assert_eq!((items(&answer).len(), &answer["_truncated"]), (200, &json!(true)));
-    let asked = Instant::now();
-    ada.query(query).await.expect(200);
-    let again = asked.elapsed();
     println!(
-        "{count} links: ready after {started:?}, all connected after {connected:?}, one query to all {first:?}, again {again:?}; \
+        "{count} links: ready after {started:?}, all connected after {connected:?}, one query to all {first:?}; \
          {alone} KiB alone, {idle} KiB idle and connected ({per_link} KiB a link), {} KiB now, {} KiB at the peak",
         home.memory_kib(),
         home.peak_memory_kib()

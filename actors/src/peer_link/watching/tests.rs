@@ -290,3 +290,30 @@ async fn a_node_that_stops_or_has_newer_watches_is_come_back_to_later() {
         assert_eq!(bench.link.status().breaker, BreakerState::Closed);
     }
 }
+
+#[actix::test]
+async fn a_watch_that_says_nothing_keeps_its_place_among_the_nodes_own_calls_no_longer_than_a_call() {
+    tokio::time::pause();
+    let peer = FakePeer::with_rows(&[]).watchable();
+    let first = link("work");
+    let store = FakeLinks::of([first.clone()]);
+    let parts = LinkParts {
+        store,
+        dialer: FakeDialer::of([("work", Arc::clone(&peer))]),
+        clock: VirtualClock::new(),
+        limits: PeerLinkLimits::default(),
+        jitter: || 0.0,
+        own_calls: Arc::new(tokio::sync::Semaphore::new(1)),
+    };
+    let links: Vec<_> = (0..2).map(|_| start(link("work"), parts.clone(), None, None, &Placement::Here)).collect();
+    let opened = || peer.watches.lock().unwrap().len();
+    until("both know what the peer can do", || links.iter().all(|link| link.capabilities().is_some())).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(opened(), 1, "the second waits its turn");
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(opened(), 2, "the first had its time");
+    // Nobody's question waited for that.
+    for link in &links {
+        assert!(link.ask(list_ask(10)).await.is_ok());
+    }
+}
