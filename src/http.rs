@@ -10,6 +10,7 @@ pub mod error;
 pub mod identify;
 pub mod path;
 pub mod stall;
+mod unread;
 
 pub use answer::{json, json_bytes};
 pub use bearer::bearer_token;

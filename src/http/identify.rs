@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
@@ -14,6 +15,7 @@ use mosaic_actors::domain::identity::RequestId;
 use tokio::time::Instant;
 
 use super::error::ApiError;
+use super::unread::Unread;
 
 /// The header that names a request in answers, logs and audit.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -50,18 +52,28 @@ impl FromRequest for CurrentRequest {
 /// Wrap every app: `App::new().wrap(actix_web::middleware::from_fn(http::identify))`. An id that a client sends is ignored:
 /// ids are ours, so that nobody can write another request's id into our log.
 pub async fn identify<B: MessageBody + 'static>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let current = CurrentRequest::begin();
+    let unread = Unread::of(&mut request);
     request.extensions_mut().insert(current);
     let method = request.method().clone();
     let path = request.path().to_owned();
     let mut response = match next.call(request).await {
         Ok(response) => shaped(response, current.id),
         // A layer below gave up without a response; its request is gone, so the error itself carries the id.
-        Err(error) => return Err(error_of(&error).identified_by(current.id).into()),
+        Err(error) => {
+            let error = error_of(&error).identified_by(current.id);
+            let Some(unread) = unread else { return Err(error.into()) };
+            let answer = unread.until_answered(error.to_response());
+            return Err(InternalError::from_response(error, answer).into());
+        }
     };
+    if let Some(unread) = unread {
+        let (request, answer) = response.into_parts();
+        response = ServiceResponse::new(request, unread.until_answered(answer));
+    }
     let id = HeaderValue::try_from(current.id.to_string()).expect("invariant: a UUID is a header value");
     response.headers_mut().insert(REQUEST_ID, id);
     let (status, took) = (response.status().as_u16(), current.started.elapsed());

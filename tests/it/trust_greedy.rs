@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 
 use crate::harness::asker::Asker;
@@ -45,7 +45,7 @@ impl Owner {
 }
 
 /// Waits until the other side closes, and says after how long.
-async fn closed(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Duration {
+async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> Duration {
     let begun = Instant::now();
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
@@ -294,4 +294,94 @@ async fn sessions_beyond_the_allowed_wait_and_are_served_when_there_is_room() {
     owner.asker.reconnected().get("capabilities").await.expect(200);
     drop(held);
     assert_eq!(beyond.hear().await.expect("an answer").status, 200, "now there is room");
+}
+
+/// Strangers can ask the enrolment listener, and there are few connections to it.
+#[tokio::test]
+async fn a_chunked_body_without_end_holds_no_connection_of_any_listener() {
+    let owner = owner("").await;
+    let ada = owner.node.session_token("ada").await;
+    let endless = |head: &str| format!("{head} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n");
+    let bearer = |token: &str| format!("authorization: Bearer {token}\r\n");
+    let enrolls = "mosaic_enroll_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let watch = "POST /api/federation/v1/watch";
+    let mut watching = owner.asker.wire().await;
+    watching.send(&format!("{}\r\n", endless(watch))).await.expect("sent");
+    until_heard(&mut watching, "grant_active").await;
+    // One that sent what is no acknowledgement, so that its body is read no more.
+    let mut babbling = owner.asker.wire().await;
+    babbling.send(&format!("{}\r\n4\r\nxxx\n\r\n", endless(watch))).await.expect("sent");
+    until_heard(&mut babbling, "grant_active").await;
+
+    let api = |head: &str, token: &str| ("api", format!("{}{}", endless(head), bearer(token)));
+    let asked = [
+        api("GET /healthz", "nobody"),
+        api("GET /nowhere", "nobody"),
+        api("GET /api/v1/status", &ada),
+        api("POST /api/v1/query", "nobody"),
+        api("POST /api/admin/v1/users", "nobody"),
+        api("GET /api/admin/v1/grants", owner.node.admin_token()),
+        ("federation", endless("GET /api/federation/v1/capabilities")),
+        ("federation", endless("POST /api/federation/v1/list/credentials")),
+        ("federation", endless("GET /nowhere")),
+        ("enrollment", endless("GET /api/federation/v1/crl")),
+        ("enrollment", endless("POST /api/federation/v1/enroll")),
+        ("enrollment", format!("{}{}", endless("POST /api/federation/v1/enroll"), bearer("nothing"))),
+        ("enrollment", format!("{}{}", endless("GET /api/federation/v1/crl"), bearer(enrolls))),
+    ];
+    let mut wires = Vec::new();
+    for (listener, head) in asked {
+        let head = format!("{head}\r\n");
+        let stream: Box<dyn AsyncRead + Unpin> = if listener == "api" {
+            let mut wire = Wire::plain(&owner.node.address("api")).await;
+            wire.send(&head).await.expect("sent");
+            Box::new(wire.stream)
+        } else {
+            let mut wire = if listener == "federation" { owner.asker.wire().await } else { owner.enrolling().await };
+            wire.send(&head).await.expect("sent");
+            Box::new(wire.stream)
+        };
+        wires.push((head, stream));
+    }
+    for (head, stream) in &mut wires {
+        assert!(is_closed(stream).await, "still open: {head}");
+    }
+    let mut late = owner.asker.wire().await;
+    late.list().await.expect("the connection is open");
+    owner.node.admin().post(&format!("/api/admin/v1/grants/{}/revoke", owner.grant), json!({})).await.expect(200);
+    late.send(&format!("{}\r\n", endless(watch))).await.expect("sent");
+    for (what, wire) in [("refused", &mut late), ("ended", &mut watching), ("babbling", &mut babbling)] {
+        assert!(is_closed(&mut wire.stream).await, "still open: a watch, {what}");
+    }
+}
+
+async fn until_heard(wire: &mut Wire, word: &str) {
+    let mut heard = Vec::new();
+    while !String::from_utf8_lossy(&heard).contains(word) {
+        let read = tokio::time::timeout(PATIENCE, wire.stream.read_buf(&mut heard)).await;
+        assert!(matches!(read, Ok(Ok(read)) if read > 0), "{word} was not said");
+    }
+}
+
+/// Whether the other side closes although we never do.
+async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_chunked_body_that_is_read_to_its_end_keeps_the_connection() {
+    let owner = owner("").await;
+    let mut wire = owner.asker.wire().await;
+    let list = "POST /api/federation/v1/list/tasks HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    for _ in 0..3 {
+        wire.send(&format!("{list}2\r\n{{}}\r\n")).await.expect("sent");
+        wire.send("0\r\n\r\n").await.expect("sent");
+        assert_eq!(wire.hear().await.expect("an answer on the same connection").status, 200);
+    }
+    // Two at once.
+    wire.send(&format!("{list}2\r\n{{}}\r\n0\r\n\r\n").repeat(2)).await.expect("sent");
+    for _ in 0..2 {
+        assert_eq!(wire.hear().await.expect("an answer on the same connection").status, 200);
+    }
 }
