@@ -7,7 +7,7 @@ use mosaic_actors::domain::fault::Fault;
 use super::Services;
 use super::kept_checkpoint::{checkpoint_of, checkpoint_v1};
 use crate::http::{ApiError, json, parse_json};
-use crate::postgres::audit::{Checkpoint, Problem, Verification};
+use crate::postgres::audit::{Checkpoint, Problem, ProblemKind, Verification};
 use crate::wire::admin_v1::{AuditEventNameV1, AuditProblemV1, AuditVerificationV1, VerifyAuditV1};
 
 /// Looks for the first event that is altered, missing, inserted or moved. Reads the whole log: minutes for tens of millions of
@@ -36,8 +36,19 @@ pub async fn verify_against(
 impl Services {
     async fn verify_audit(&self, kept: Option<Checkpoint>) -> Result<HttpResponse, Fault> {
         let own = self.kept_checkpoint.read();
-        let kept: Vec<Checkpoint> = kept.into_iter().chain(own).collect();
-        json(StatusCode::OK, &verification_v1(self.audit.verify(&kept).await?))
+        let unreadable = own.is_err();
+        let kept: Vec<Checkpoint> = kept.into_iter().chain(own.ok().flatten()).collect();
+        let mut found = self.audit.verify(&kept).await?;
+        if unreadable && found.problem.is_none() {
+            found.problem = Some(Problem {
+                kind: ProblemKind::Cut,
+                event: None,
+                seal: None,
+                detail: "audit.checkpoint in this node's state directory cannot be read: whether the log goes so far is not known"
+                    .to_owned(),
+            });
+        }
+        json(StatusCode::OK, &verification_v1(found))
     }
 }
 

@@ -27,32 +27,36 @@ impl KeptCheckpoint {
         Self { file }
     }
 
-    /// What is kept; `None` when there is nothing, or nothing that can be read.
-    #[must_use]
-    pub fn read(&self) -> Option<Checkpoint> {
-        let size = std::fs::metadata(&self.file).ok()?.len();
-        let text = (size <= MAX_BYTES).then(|| std::fs::read_to_string(&self.file).ok()).flatten()?;
-        let kept = serde_json::from_str::<CheckpointV1>(&text).ok().and_then(|kept| checkpoint_of(&kept).ok());
-        if kept.is_none() {
-            tracing::warn!(file = %self.file.display(), "the kept checkpoint of the audit log cannot be read");
+    /// What is kept; `None` when there is no file. One that says nothing, or not all, is an error: something was kept.
+    pub fn read(&self) -> std::io::Result<Option<Checkpoint>> {
+        let size = match std::fs::metadata(&self.file) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let invalid = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+        if size > MAX_BYTES {
+            return Err(invalid("it is too long for a checkpoint"));
         }
-        kept
+        let text = std::fs::read_to_string(&self.file)?;
+        let kept = serde_json::from_str::<CheckpointV1>(&text).ok().and_then(|kept| checkpoint_of(&kept).ok());
+        kept.map(Some).ok_or_else(|| invalid("it is not a checkpoint"))
     }
 
-    /// Keeps `checkpoint`, unless what is kept is further on: then the database's log was cut, and `false` says so.
-    pub fn keep(&self, checkpoint: &Checkpoint) -> std::io::Result<bool> {
-        match self.read() {
-            Some(kept) if kept == *checkpoint => return Ok(true),
-            Some(kept) if kept.position > checkpoint.position => return Ok(false),
-            _ => {}
-        }
+    /// Replaces what is kept. Only for a checkpoint whose chain goes through the one that is kept.
+    pub fn keep(&self, checkpoint: &Checkpoint) -> std::io::Result<()> {
         let text = serde_json::to_string_pretty(&checkpoint_v1(checkpoint)).map_err(std::io::Error::other)?;
         let beside = self.file.with_extension("checkpoint.new");
         let mut out = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         out.write_all(text.as_bytes())?;
         out.write_all(b"\n")?;
+        // On the disk before it has the name: after a power cut there is the old one or the new one, never half of one.
+        out.sync_all()?;
         std::fs::rename(&beside, &self.file)?;
-        Ok(true)
+        match self.file.parent() {
+            Some(directory) => std::fs::File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -114,16 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_checkpoint_is_kept_and_never_taken_back() {
+    fn what_is_kept_is_read_back_and_half_of_it_is_an_error_and_not_nothing() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = KeptCheckpoint::at(directory.path().join("audit.checkpoint"));
-        assert_eq!(kept.read(), None);
-        assert!(kept.keep(&checkpoint(4)).unwrap());
-        assert!(kept.keep(&checkpoint(7)).unwrap());
-        assert!(!kept.keep(&checkpoint(6)).unwrap());
-        assert_eq!(kept.read(), Some(checkpoint(7)));
-        std::fs::write(directory.path().join("audit.checkpoint"), "{}").unwrap();
-        assert_eq!(kept.read(), None);
+        let file = directory.path().join("audit.checkpoint");
+        let kept = KeptCheckpoint::at(file.clone());
+        assert_eq!(kept.read().unwrap(), None);
+        kept.keep(&checkpoint(4)).unwrap();
+        kept.keep(&checkpoint(7)).unwrap();
+        assert_eq!(kept.read().unwrap(), Some(checkpoint(7)));
+        let whole = std::fs::read_to_string(&file).unwrap();
+        for broken in ["", "{}", &whole[..whole.len() / 2], &" ".repeat(10_000)] {
+            std::fs::write(&file, broken).unwrap();
+            assert_eq!(kept.read().unwrap_err().kind(), std::io::ErrorKind::InvalidData, "{broken}");
+        }
     }
 
     #[test]

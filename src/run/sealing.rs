@@ -7,7 +7,7 @@ use mosaic_actors::ports::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin_api::KeptCheckpoint;
-use crate::postgres::audit::{AuditSealer, Lookback};
+use crate::postgres::audit::{AuditSealer, Checkpoint, Lookback};
 use crate::telemetry::metrics::Metrics;
 
 /// Every so many rounds all lanes are looked at, not only those that may still grow.
@@ -52,7 +52,17 @@ impl Sealing {
     }
 
     async fn round(&self, lookback: Lookback) -> bool {
-        let round = match self.sealer.seal(self.clock.now(), lookback).await {
+        let kept = self.kept.read();
+        let now = self.clock.now();
+        let sealed = match &kept {
+            Ok(None) => self.sealer.seal(now, lookback).await,
+            Ok(kept) => self.sealer.go_on(now, lookback, kept.as_ref()).await,
+            Err(error) => {
+                tracing::error!(%error, "audit.checkpoint in the state directory cannot be read, and is left as it is");
+                self.sealer.go_on(now, lookback, None).await
+            }
+        };
+        let round = match sealed {
             Ok(Some(round)) => round,
             Ok(None) => return false,
             Err(fault) => {
@@ -67,15 +77,46 @@ impl Sealing {
             );
         }
         self.metrics.sealed(round.events, round.broken);
-        let Some(head) = round.head else { return true };
-        match self.kept.keep(&head) {
-            Ok(true) => {}
-            Ok(false) => tracing::error!(
-                seal = head.position,
-                "the audit log ends before the checkpoint that this node has kept: run 'mosaic federation audit verify'"
-            ),
-            Err(error) => tracing::warn!(%error, "the newest checkpoint of the audit log could not be kept"),
+        if let Some(why) = &round.stopped {
+            self.metrics.seals_disowned();
+            tracing::error!(why, "the audit log is not sealed any more: run 'mosaic federation audit verify'");
         }
-        true
+        match (kept, &round.head) {
+            (Ok(kept), Some(head)) => self.keep(kept, head).await,
+            (Err(_), Some(_)) => self.metrics.seals_disowned(),
+            (_, None) => {}
+        }
+        round.stopped.is_none()
+    }
+
+    /// Keeps the newest checkpoint, unless its chain does not go through the one that is kept: that is then the only witness.
+    async fn keep(&self, kept: Option<Checkpoint>, head: &Checkpoint) {
+        let goes_on = match &kept {
+            Some(kept) if kept == head => return,
+            Some(kept) => self.sealer.goes_through(kept, head).await,
+            None => Ok(true),
+        };
+        match goes_on {
+            Ok(true) => {}
+            Ok(false) => {
+                self.metrics.seals_disowned();
+                tracing::error!(
+                    kept = kept.map(|kept| kept.position),
+                    newest = head.position,
+                    "the audit log does not go through the checkpoint that this node has kept, which is left as it is: \
+                     it was cut, or is a restored backup; run 'mosaic federation audit verify'"
+                );
+                return;
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "the newest checkpoint of the audit log could not be compared with the kept one");
+                return;
+            }
+        }
+        let (file, head) = (self.kept.clone(), head.clone());
+        let written = tokio::task::spawn_blocking(move || file.keep(&head)).await;
+        if let Err(error) = written.map_err(std::io::Error::other).and_then(|written| written) {
+            tracing::warn!(%error, "the newest checkpoint of the audit log could not be kept");
+        }
     }
 }

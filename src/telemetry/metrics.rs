@@ -41,6 +41,7 @@ pub struct Metrics {
     audit_refused: Gauge<u64>,
     audit_sealed: Counter<u64>,
     audit_broken: Counter<u64>,
+    audit_disowned: Counter<u64>,
     authority_fresh: Gauge<u64>,
     links: Mutex<LinkGauges>,
     crl_seconds: Gauge<i64>,
@@ -127,6 +128,10 @@ impl Metrics {
             audit_broken: counter(
                 "mosaic_audit_broken",
                 "Audit events that were altered or removed before they were sealed; anything but zero is tampering",
+            ),
+            audit_disowned: counter(
+                "mosaic_audit_disowned",
+                "Rounds of sealing that met seals which are not this site's, or do not go through the checkpoint that this node has kept",
             ),
             authority_fresh: gauge(
                 "mosaic_authority_fresh",
@@ -215,6 +220,11 @@ impl Metrics {
     pub fn sealed(&self, events: u64, broken: u64) {
         self.audit_sealed.add(events, &[]);
         self.audit_broken.add(broken, &[]);
+    }
+
+    /// A round of sealing met seals that this node cannot own.
+    pub fn seals_disowned(&self) {
+        self.audit_disowned.add(1, &[]);
     }
 
     /// Whether grants are known to be current, and until when the revocation list is.

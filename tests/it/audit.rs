@@ -118,6 +118,35 @@ async fn a_tail_that_is_cut_with_its_seals_is_missed_also_after_a_restart_and_by
     assert_eq!(found["ok"], false, "the node's own state directory knows: {found}");
     assert!(["cut", "seal"].contains(&found["problem"]["kind"].as_str().expect("a kind")), "{found}");
 
+    // It grows over the cut, and past it: what is kept is not taken back for that.
+    let own = owner.node.state().join("audit.checkpoint");
+    let before = std::fs::read_to_string(&own).expect("what is kept");
+    let position = serde_json::from_str::<Value>(&before).expect("JSON")["position"].as_i64().expect("a position");
+    let asker = Asker::with(
+        format!("https://{}", owner.node.address("federation")),
+        owner.asker.certificate.clone(),
+        owner.asker.root.clone(),
+        owner.asker.key(),
+    );
+    until("seals over the cut", || async {
+        asker.post("list/tasks", json!({})).await.expect(200);
+        let newest: i64 = database.query_one("SELECT max(position) FROM audit_seals", &[]).await.expect("seals").get(0);
+        (newest >= position + 2).then_some(())
+    })
+    .await;
+    until("the node says so", || async {
+        let metrics = owner.node.anonymous().get("/metrics").await.text();
+        let rounds = metrics.lines().find_map(|line| line.strip_prefix("mosaic_audit_disowned_total "));
+        rounds.and_then(|rounds| rounds.parse::<f64>().ok()).filter(|rounds| *rounds >= 2.0)
+    })
+    .await;
+    let found = owner.verify().await;
+    assert_eq!(found["ok"], false, "{found}");
+    assert!(["cut", "seal"].contains(&found["problem"]["kind"].as_str().expect("a kind")), "{found}");
+    assert_eq!(std::fs::read_to_string(&own).expect("what is kept"), before, "left as it was");
+    std::fs::write(&own, "").expect("emptied");
+    assert_eq!(owner.verify().await["problem"]["kind"], "cut", "an empty file is not nothing kept");
+
     std::fs::remove_file(owner.node.state().join("audit.checkpoint")).expect("the node's own checkpoint");
     let bad = owner.cli(&["federation", "audit", "verify", "--checkpoint", kept]);
     assert_eq!(bad.status.code(), Some(1), "{}", String::from_utf8_lossy(&bad.stdout));

@@ -8,12 +8,15 @@
 //! Whoever seals, seals every lane: what a replica that died has left behind is adopted by the next round of any other. An event
 //! that is not as its writer left it, or gone although its writer knows it was committed, is sealed as such: the mark stays. Requests
 //! never wait for a sealer: it reads committed rows, and the only lock that it takes is its own.
+//!
+//! What stands in the database may be anybody's. So a sealer goes on only from seals that are this site's: our signature over a seal
+//! vouches for what it follows. Where the chain or a lane ends with another's seal it makes none, and says so every round.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
-use mosaic_actors::domain::fault::Fault;
+use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use time::OffsetDateTime;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
@@ -24,7 +27,7 @@ use super::lanes::{LANE_AGE, Lanes};
 use super::merkle::Tree;
 use super::seal::{BEFORE_SEALING, Checkpoint, NOTHING, Seal, SignedSeal, pack_places};
 use crate::postgres::pool::OrFault;
-use crate::secrets::MacVerdict;
+use crate::secrets::{KeyId, MacVerdict};
 
 const WHAT: &str = "seal the audit log";
 
@@ -51,6 +54,9 @@ pub(super) const LANES: &str = "
     SELECT lane, COALESCE((SELECT max(last) FROM audit_seals WHERE audit_seals.lane = lanes.lane), 0)
     FROM lanes WHERE lane IS NOT NULL";
 
+/// Seals that are read together on the way from a kept checkpoint to the chain's end.
+const SEALS_TO_FOLLOW: i64 = 256;
+
 /// How far the lane `$1` is sealed.
 const SEALED: &str = "SELECT COALESCE(max(last), 0) FROM audit_seals WHERE lane = $1";
 
@@ -75,8 +81,12 @@ pub struct Round {
     pub events: u64,
     /// Events that were not there, or not as they were written.
     pub broken: u64,
-    /// The newest seal, whoever made it.
+    /// Lanes that wait for a master secret that this process does not have.
+    pub held_up: usize,
+    /// The newest seal, whichever replica made it.
     pub head: Option<Checkpoint>,
+    /// Why no seal was made: what there is to go on from is not this site's, or gone.
+    pub stopped: Option<String>,
 }
 
 /// How far back a round looks for lanes.
@@ -86,6 +96,30 @@ pub enum Lookback {
     All,
     /// Lanes that may still grow.
     Recent,
+}
+
+impl Round {
+    fn stopped(why: impl Into<String>) -> Self {
+        Self { stopped: Some(why.into()), ..Self::default() }
+    }
+}
+
+/// What a round goes on from.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    /// Whatever is there, or nothing.
+    Anything,
+    /// A chain that is known to be there; with what is known of it.
+    Chain(Option<&'a Checkpoint>),
+}
+
+/// Who made a seal.
+#[derive(PartialEq, Eq)]
+enum Maker {
+    Ours,
+    /// Its signature is good, and of a secret that this process does not have.
+    Unknown,
+    Another,
 }
 
 /// Where the chain ends.
@@ -102,13 +136,61 @@ impl AuditSealer {
 
     /// Seals everything that is written by now. `None` when another replica is at it.
     pub async fn seal(&self, now: OffsetDateTime, lookback: Lookback) -> Result<Option<Round>, Fault> {
+        self.rounds(now, lookback, From::Anything).await
+    }
+
+    /// The same where there was a chain already: it does not begin anew. `kept` is what is known of it, if that could be read.
+    pub async fn go_on(
+        &self,
+        now: OffsetDateTime,
+        lookback: Lookback,
+        kept: Option<&Checkpoint>,
+    ) -> Result<Option<Round>, Fault> {
+        self.rounds(now, lookback, From::Chain(kept)).await
+    }
+
+    /// Whether the chain that ends with `head` goes through `kept`: seal for seal, each by the digest in the next. So it does not
+    /// matter what else stood in the database meanwhile.
+    pub async fn goes_through(&self, kept: &Checkpoint, head: &Checkpoint) -> Result<bool, Fault> {
+        if kept == head {
+            return Ok(true);
+        }
+        let client = self.pool.get().await.or_fault(WHAT)?;
+        let sql = format!(
+            "SELECT {} FROM audit_seals WHERE position BETWEEN $1 AND $2 ORDER BY position LIMIT $3",
+            SignedSeal::COLUMNS
+        );
+        let (mut next, mut before) = (kept.position, None);
+        while next <= head.position {
+            let rows = client.query(&sql, &[&next, &head.position, &SEALS_TO_FOLLOW]).await.or_fault(WHAT)?;
+            if rows.is_empty() {
+                return Ok(false);
+            }
+            for seal in rows.iter().map(|row| SignedSeal::of(row).seal) {
+                let digest = seal.digest(&self.keys.site);
+                let follows = match before {
+                    None => digest == kept.seal,
+                    Some(before) => seal.previous == before,
+                };
+                let Some(after) = next.checked_add(1).filter(|_| follows && seal.position == next) else {
+                    return Ok(false);
+                };
+                (next, before) = (after, Some(digest));
+            }
+        }
+        Ok(before == Some(head.seal))
+    }
+
+    async fn rounds(&self, now: OffsetDateTime, lookback: Lookback, from: From<'_>) -> Result<Option<Round>, Fault> {
         let mut total = Round::default();
         loop {
-            let Some((round, more)) = self.seal_some(now, lookback).await? else { return Ok(None) };
+            let Some((round, more)) = self.seal_some(now, lookback, from).await? else { return Ok(None) };
             total.seals += round.seals;
             total.events += round.events;
             total.broken += round.broken;
+            total.held_up = round.held_up;
             total.head = round.head;
+            total.stopped = round.stopped;
             if !more {
                 return Ok(Some(total));
             }
@@ -116,7 +198,12 @@ impl AuditSealer {
     }
 
     /// One transaction; whether there may be more to do.
-    async fn seal_some(&self, now: OffsetDateTime, lookback: Lookback) -> Result<Option<(Round, bool)>, Fault> {
+    async fn seal_some(
+        &self,
+        now: OffsetDateTime,
+        lookback: Lookback,
+        from: From<'_>,
+    ) -> Result<Option<(Round, bool)>, Fault> {
         // Before the database is looked at: what is claimed must then be there.
         let claims: BTreeMap<Uuid, i64> = self.lanes.claims().into_iter().collect();
         let mut client = self.pool.get().await.or_fault(WHAT)?;
@@ -125,14 +212,22 @@ impl AuditSealer {
         if !lock.get::<_, bool>(0) {
             return Ok(None);
         }
-        let head = head(&*transaction, &self.keys).await?;
-        let mut work = Work { sealer: self, now: Micros::of(now), head, made: Round::default(), newest: None };
+        let newest = newest_seal(&*transaction).await?;
+        if let Some(why) = self.cannot_follow(newest.as_ref(), from) {
+            return Ok(Some((Round::stopped(why), false)));
+        }
+        let lanes = self.lanes_to_seal(&*transaction, now, lookback, &claims).await?;
+        if let Some(why) = self.lane_of_another(&*transaction, &lanes).await? {
+            return Ok(Some((Round::stopped(why), false)));
+        }
+        let head = Head::of(newest.as_ref(), &self.keys);
+        let mut work = Work { sealer: self, now: Micros::of(now), head, made: Round::default(), newest };
         let mut sealed = Vec::new();
         if work.head.position == 0 {
             work.seal_what_there_was(&*transaction).await?;
         }
         let mut more = false;
-        for (lane, mut upto) in self.lanes_to_seal(&*transaction, now, lookback, &claims).await? {
+        for (lane, mut upto) in lanes {
             let claim = claims.get(&lane).copied().unwrap_or(0);
             while !more {
                 let last = work.seal_next(&*transaction, lane, upto, claim).await?;
@@ -147,11 +242,67 @@ impl AuditSealer {
         transaction.commit().await.or_fault(WHAT)?;
         sealed.into_iter().for_each(|(lane, last)| self.lanes.sealed(lane, last));
         let mut made = work.made;
-        made.head = match work.newest {
-            Some(newest) => newest.checkpoint(&self.keys.site),
-            None => newest_checkpoint(&**client, &self.keys).await?,
-        };
+        made.head = work.newest.and_then(|newest| newest.checkpoint(&self.keys.site));
         Ok(Some((made, more)))
+    }
+
+    /// Why no seal can follow the newest one.
+    fn cannot_follow(&self, newest: Option<&SignedSeal>, from: From<'_>) -> Option<String> {
+        let Some(newest) = newest else {
+            let gone = "the seals of the audit log are gone, although this node has kept a checkpoint of them";
+            return matches!(from, From::Chain(_)).then(|| gone.to_owned());
+        };
+        let known = match from {
+            From::Chain(Some(kept)) => kept.seal == newest.seal.digest(&self.keys.site),
+            _ => false,
+        };
+        match self.maker(newest) {
+            Maker::Ours => None,
+            // Nothing was sealed since the secret changed: what was kept vouches for it.
+            Maker::Unknown if known => None,
+            _ => Some(format!("seal {}, the newest one, is not this site's", newest.seal.position)),
+        }
+    }
+
+    /// Why a lane cannot be sealed further: what stands as its last seal is not this site's.
+    async fn lane_of_another(
+        &self,
+        client: &impl GenericClient,
+        lanes: &[(Uuid, i64)],
+    ) -> Result<Option<String>, Fault> {
+        let last = format!("SELECT {} FROM audit_seals WHERE lane = $1 AND last = $2", SignedSeal::COLUMNS);
+        let last = client.prepare(&last).await.or_fault(WHAT)?;
+        for (lane, upto) in lanes.iter().filter(|(_, upto)| *upto > 0) {
+            for signed in client.query(&last, &[lane, upto]).await.or_fault(WHAT)?.iter().map(SignedSeal::of) {
+                let good = match self.maker(&signed) {
+                    Maker::Ours => true,
+                    // Made with a secret that is gone: what follows vouches for it. A newest seal was looked at before.
+                    Maker::Unknown => {
+                        let digest = signed.seal.digest(&self.keys.site);
+                        let next = "SELECT previous FROM audit_seals WHERE position > $1 ORDER BY position LIMIT 1";
+                        let next = client.query_opt(next, &[&signed.seal.position]).await.or_fault(WHAT)?;
+                        next.is_none_or(|row| row.get::<_, Vec<u8>>(0) == digest)
+                    }
+                    Maker::Another => false,
+                };
+                if !good {
+                    let position = signed.seal.position;
+                    return Ok(Some(format!("seal {position}, the last one of lane {lane}, is not this site's")));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn maker(&self, signed: &SignedSeal) -> Maker {
+        let Some(id) = KeyId::from_bytes(&signed.key).filter(|_| signed.is_signed(&self.keys.site)) else {
+            return Maker::Another;
+        };
+        match self.keys.seals.public_key(id) {
+            Some(ours) if ours.as_slice() == signed.public_key => Maker::Ours,
+            Some(_) => Maker::Another,
+            None => Maker::Unknown,
+        }
     }
 
     async fn lanes_to_seal(
@@ -236,6 +387,9 @@ impl Work<'_> {
         if let Some(unknown) = unknown {
             end = end.min(unknown - 1).max(upto);
         }
+        if end <= upto {
+            return Ok(upto);
+        }
         let (mut tree, mut places, mut broken) = (Tree::default(), Vec::new(), 0);
         for number in upto + 1..=end {
             let start = events.partition_point(|(event, _)| event.event.number < Some(number));
@@ -254,9 +408,7 @@ impl Work<'_> {
                 }
             }
         }
-        if end > upto {
-            self.put(client, lane, upto + 1, end, &places, tree, broken).await?;
-        }
+        self.put(client, lane, upto + 1, end, &places, tree, broken).await?;
         Ok(end)
     }
 
@@ -272,15 +424,19 @@ impl Work<'_> {
         broken: u64,
     ) -> Result<(), Fault> {
         let events = last - first + 1;
+        let (Some(position), Some(total)) = (self.head.position.checked_add(1), self.head.events.checked_add(events))
+        else {
+            return Err(Fault::new(FaultKind::Internal, Stage::Audit));
+        };
         let seal = Seal {
-            position: self.head.position + 1,
+            position,
             at: self.now,
             lane,
             first,
             last,
             places: pack_places(places),
             root: tree.root().to_vec(),
-            events: self.head.events + events,
+            events: total,
             previous: self.head.digest.to_vec(),
         };
         let signed = seal.sign(&self.sealer.keys);
@@ -305,7 +461,7 @@ impl Work<'_> {
             )
             .await
             .or_fault(WHAT)?;
-        self.head = Head { position: seal.position, events: seal.events, digest: seal.digest(&self.sealer.keys.site) };
+        self.head = Head::of(Some(&signed), &self.sealer.keys);
         self.made.seals += 1;
         self.made.events += events.unsigned_abs();
         self.made.broken += broken;
@@ -344,13 +500,13 @@ impl OldEvents {
     }
 }
 
-async fn head(client: &impl GenericClient, keys: &AuditKeys) -> Result<Head, Fault> {
-    Ok(match newest_seal(client).await? {
-        None => Head { position: 0, events: 0, digest: NOTHING },
-        Some(newest) => {
-            Head { position: newest.seal.position, events: newest.seal.events, digest: newest.seal.digest(&keys.site) }
+impl Head {
+    fn of(newest: Option<&SignedSeal>, keys: &AuditKeys) -> Self {
+        match newest.map(|newest| &newest.seal) {
+            None => Self { position: 0, events: 0, digest: NOTHING },
+            Some(seal) => Self { position: seal.position, events: seal.events, digest: seal.digest(&keys.site) },
         }
-    })
+    }
 }
 
 /// The newest seal, as what can be kept elsewhere.

@@ -228,6 +228,9 @@ async fn a_checkpoint_that_is_altered_or_anothers_is_refused() {
     let forger = crate::secrets::MasterSecret::generate().unwrap();
     let forged = AuditStore::new(log.database.pool(), AuditKeys::new(&forger, &kept.site));
     forged.append(vec![event(NOW)]).await.unwrap();
+    let stopped = forged.sealer(4).seal(NOW, Lookback::All).await.unwrap().unwrap().stopped;
+    assert_eq!(stopped.as_deref(), Some("seal 3, the newest one, is not this site's"), "of whoever has another secret");
+    log.tamper("DELETE FROM audit_seals").await;
     forged.sealer(4).seal(NOW, Lookback::All).await.unwrap();
     let forged = forged.checkpoint().await.unwrap().unwrap();
     assert!(forged.is_signed());
@@ -436,4 +439,75 @@ async fn two_sealers_do_not_seal_at_once_and_two_verifications_neither() {
     let (one, other) = futures_util::future::join(log.store.verify(&[]), log.store.verify(&[])).await;
     assert!(one.is_ok());
     assert_eq!(other.unwrap_err().kind, FaultKind::Conflict);
+}
+
+#[actix_rt::test]
+async fn a_sealer_follows_no_seal_that_is_not_this_sites_whatever_it_says() {
+    const COPY: &str = "INSERT INTO audit_seals (position, at, lane, first, last, places, root, events, previous, key_id, public_key, signature)";
+    let rest = "root, events, previous, key_id, public_key, signature FROM audit_seals WHERE position = 3";
+    let log = Log::new().await;
+    for (forged, who) in [
+        (format!("{COPY} SELECT 4, at, gen_random_uuid(), 1, 1, places, {rest}"), "seal 4, the newest one"),
+        (
+            format!("{COPY} SELECT 9223372036854775807, at, lane, first, last, places, {rest}"),
+            "seal 9223372036854775807",
+        ),
+        ("UPDATE audit_seals SET last = 9223372036854775807 WHERE position = 3".to_owned(), "seal 3, the newest one"),
+        ("UPDATE audit_seals SET events = 9223372036854775807 WHERE position = 3".to_owned(), "seal 3, the newest one"),
+        (
+            "UPDATE audit_seals SET key_id = '\\x0000000000000000' WHERE position = 3".to_owned(),
+            "seal 3, the newest one",
+        ),
+        // Not the newest one, but what a live lane would go on from.
+        (
+            "UPDATE audit_seals SET last = 9223372036854775807 WHERE position = 2".to_owned(),
+            "seal 2, the last one of lane",
+        ),
+    ] {
+        log.tamper(&forged).await;
+        let before: i64 = log.client.query_one("SELECT count(*) FROM audit_seals", &[]).await.unwrap().get(0);
+        for _ in 0..2 {
+            let round = log.seal().await;
+            assert!(round.stopped.as_ref().is_some_and(|why| why.starts_with(who)), "{forged}: {round:?}");
+            assert_eq!((round.seals, round.head), (0, None));
+        }
+        let after: i64 = log.client.query_one("SELECT count(*) FROM audit_seals", &[]).await.unwrap().get(0);
+        assert_eq!(before, after, "nothing has our signature over it");
+        assert_eq!(log.verify().await.problem.unwrap().kind, ProblemKind::Seal);
+        log.restore().await;
+    }
+    log.write(1).await;
+    assert_eq!(log.seal().await.events, 4, "and goes on once it is mended");
+}
+
+#[actix_rt::test]
+async fn a_chain_that_was_kept_is_not_begun_anew_and_only_a_chain_through_it_replaces_it() {
+    let log = Log::new().await;
+    let sealer = log.store.sealer(4);
+    let kept = log.store.checkpoint().await.unwrap().unwrap();
+    let head = log.seal().await.head.unwrap();
+    assert!(sealer.goes_through(&kept, &head).await.unwrap());
+    assert!(sealer.goes_through(&head, &head).await.unwrap());
+    assert!(!sealer.goes_through(&head, &kept).await.unwrap(), "the chain ends before");
+
+    // The newest seal and its events are cut, and others grow over the cut, past it.
+    log.tamper("DELETE FROM federation_audit_log WHERE number > 5").await;
+    log.tamper("DELETE FROM audit_seals WHERE position > 3").await;
+    let again = AuditStore::new(log.database.pool(), AuditKeys::testing());
+    for _ in 0..3 {
+        again.append(vec![event(NOW)]).await.unwrap();
+        let other = again.sealer(4).go_on(NOW, Lookback::All, Some(&head)).await.unwrap().unwrap().head.unwrap();
+        assert!(other.position >= head.position && other != head);
+        assert!(!sealer.goes_through(&head, &other).await.unwrap(), "{}", other.position);
+        assert!(sealer.goes_through(&kept, &other).await.unwrap(), "what was kept before the cut");
+        assert_eq!(log.verify_elsewhere(std::slice::from_ref(&head)).await.problem.unwrap().kind, ProblemKind::Seal);
+    }
+
+    log.tamper("DELETE FROM audit_seals").await;
+    for kept in [Some(&head), None] {
+        let round = sealer.go_on(NOW, Lookback::All, kept).await.unwrap().unwrap();
+        assert!(round.stopped.is_some_and(|why| why.contains("are gone")));
+    }
+    assert_eq!(log.client.query_one("SELECT count(*) FROM audit_seals", &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(name(log.verify_elsewhere(std::slice::from_ref(&head)).await.problem), ("cut", None, Some(1)));
 }
