@@ -27,6 +27,7 @@ pub mod inbound;
 pub mod list;
 pub mod renew;
 pub mod renewal;
+pub mod unawaited;
 pub mod unknown;
 pub mod watch;
 pub mod watches;
@@ -36,6 +37,7 @@ mod tests;
 
 pub use admission::Admission;
 pub use renewal::Renewal;
+pub use unawaited::Unawaited;
 pub use watches::{WatchBounds, Watches};
 
 /// The verbs that `capabilities` promises: those below and no others.
@@ -50,6 +52,7 @@ pub struct Services {
     pub rows: Arc<dyn LocalRows>,
     pub audit: AuditHandle,
     pub audit_mode: AuditMode,
+    pub unawaited: Unawaited,
     pub admission: Admission,
     /// Issues the holders' next certificates, and ends the earlier ones.
     pub renewal: Renewal,

@@ -146,6 +146,18 @@ macro_rules! limits {
 impl Limits {
     /// Connections to the database that no pool holds: the authority feed, migrations, probes, a person with psql.
     pub const CONNECTIONS_BESIDE_POOLS: usize = 8;
+
+    /// Connections that read local rows, beside `sessions_pool` others: a question authenticates on one and reads on another.
+    #[must_use]
+    pub(crate) fn row_connections(sessions_pool: usize) -> usize {
+        sessions_pool.div_ceil(2)
+    }
+
+    /// Most connections that the pools hold together.
+    #[must_use]
+    pub(crate) fn pooled_connections(&self) -> usize {
+        self.sessions_pool + Self::row_connections(self.sessions_pool) + self.peers_pool
+    }
 }
 
 impl Default for Limits {
@@ -287,7 +299,7 @@ limits! {
         crl: s = 86_400 in 3_600..=604_800, "crl_s", "a CRL is valid so long and re-signed at half of it";
     }
     "Database" {
-        sessions_pool: slots = 16 in 1..=1_000, "sessions_pool", "connections for sessions, admins and housekeeping";
+        sessions_pool: slots = 16 in 1..=1_000, "sessions_pool", "connections for sessions, admins and housekeeping; half as many more read local rows";
         peers_pool: slots = 16 in 1..=1_000, "peers_pool", "connections for peers, apart, so that peers cannot starve local users";
         pool_wait: ms = 1_000 in 10..=60_000, "pool_wait_ms", "for a free connection; longer only hides that there are too few";
         database_connect: ms = 3_000 in 100..=60_000, "database_connect_ms", "dialling, TLS and login";

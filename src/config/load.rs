@@ -359,7 +359,7 @@ fn limits(reader: &mut Reader, tier: Option<Tier>) -> Limits {
     at_most(limits.session_token <= limits.session_token_max, "session_token_s", "session_token_max_s");
     at_most(limits.grant_lifetime <= limits.grant_lifetime_max, "grant_lifetime_s", "grant_lifetime_max_s");
     at_most(limits.audit_batch <= limits.audit_queue, "audit_batch", "audit_queue");
-    let pools = limits.sessions_pool + limits.peers_pool;
+    let pools = limits.pooled_connections();
     let offered = usize::try_from(limits.embedded_connections).unwrap_or(usize::MAX);
     if tier == Some(Tier::Local) && pools + Limits::CONNECTIONS_BESIDE_POOLS > offered {
         let beside = Limits::CONNECTIONS_BESIDE_POOLS;

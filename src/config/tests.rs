@@ -325,7 +325,7 @@ fn limits_that_contradict_each_other_are_refused() {
         Place::new(None).problems(&set),
         [
             "flag --set limits.page_default limits.page_default is more than limits.page_cap",
-            "configuration limits.embedded_connections = 60 is less than both pools (516) and 8 beside them",
+            "configuration limits.embedded_connections = 60 is less than both pools (766) and 8 beside them",
         ]
     );
 }

@@ -176,7 +176,7 @@ impl Server {
     }
 
     fn room(&self, limits: &Limits) -> Option<Probe> {
-        let wanted = limits.sessions_pool + limits.peers_pool + Limits::CONNECTIONS_BESIDE_POOLS;
+        let wanted = limits.pooled_connections() + Limits::CONNECTIONS_BESIDE_POOLS;
         let offered = usize::try_from(self.connections).unwrap_or(0);
         (offered < wanted).then(|| {
             Probe::yellow(

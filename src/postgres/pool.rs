@@ -81,25 +81,51 @@ impl Default for PoolOptions {
     }
 }
 
-/// The two pools of a node.
+/// The pools of a node: sessions and peers apart, and of each the connections that only read apart from the others.
 #[derive(Clone)]
 pub struct Pools {
     /// Local sessions, admins and the node's own housekeeping.
     pub sessions: Pool,
-    /// Whatever a peer asks for.
+    /// What a peer's request writes: its event, its certificates.
     pub peers: Pool,
+    /// Rows for local sessions and admins.
+    pub session_rows: Vec<Pool>,
+    /// Rows for peers, in as many lanes as there are threads that serve them.
+    pub peer_rows: Vec<Pool>,
 }
 
+/// Connections that write what peers cause, at most a quarter: events are written many at a time, certificates rarely.
+const PEERS_WRITE: usize = 4;
+
 impl Pools {
-    /// Both pools on the database of `url`.
-    pub fn new(url: &DatabaseUrl, sessions: &PoolOptions, peers: &PoolOptions) -> Result<Self, DatabaseUrlError> {
-        Ok(Self { sessions: url.pool(sessions)?, peers: url.pool(peers)? })
+    /// All pools on the database of `url`. Those of peers have together as many connections as their options say (one per pool at
+    /// least); local rows have half as many as the other work of sessions, beside it. `lanes` threads serve peers.
+    pub fn new(
+        url: &DatabaseUrl,
+        sessions: &PoolOptions,
+        peers: &PoolOptions,
+        lanes: usize,
+    ) -> Result<Self, DatabaseUrlError> {
+        let part = |options: &PoolOptions, max_size: usize, name: &str| {
+            let application_name = format!("{}{name}", options.application_name);
+            url.pool(&PoolOptions { max_size: max_size.max(1), application_name, ..options.clone() })
+        };
+        let lanes = lanes.max(1);
+        let writing = PEERS_WRITE.min(peers.max_size.div_ceil(4));
+        let lane = (peers.max_size - writing.min(peers.max_size)) / lanes;
+        Ok(Self {
+            sessions: part(sessions, sessions.max_size, "")?,
+            peers: part(peers, writing, "")?,
+            session_rows: vec![part(sessions, Limits::row_connections(sessions.max_size), " (rows)")?],
+            peer_rows: (0..lanes).map(|_| part(peers, lane, " (rows)")).collect::<Result<_, _>>()?,
+        })
     }
 
-    /// Closes both: waiting and later callers get [`FaultKind::Unavailable`].
+    /// Closes all: waiting and later callers get [`FaultKind::Unavailable`].
     pub fn close(&self) {
         self.sessions.close();
         self.peers.close();
+        self.session_rows.iter().chain(&self.peer_rows).for_each(Pool::close);
     }
 }
 

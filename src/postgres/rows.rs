@@ -1,15 +1,15 @@
 //! The rows port on Postgres: one statement per page, its result written to JSON as it arrives.
 //!
-//! A read is one flight on the wire: `BEGIN READ ONLY` with a statement timeout, the statement, `COMMIT`, sent together and
-//! answered together. So the server cannot write by it, cannot work on it past the deadline, and the connection is clean
-//! afterwards without a round trip of its own.
+//! A read is one flight on the wire: a statement in a transaction of its own, on a connection that was told before that it only
+//! reads and how long a statement may take ([`habits`]). So the server cannot write by it, cannot work on it for long past the
+//! deadline, and the connection is clean afterwards without a round trip of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Pool};
 use futures_util::TryStreamExt as _;
-use futures_util::future::{FutureExt as _, try_join3};
+use futures_util::future::{FutureExt as _, try_join};
 use mosaic_actors::domain::answer::Page;
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::identity::UserId;
@@ -25,12 +25,15 @@ use super::read_sql::{ReadSql, TenantShape, exists_sql, get_sql, list_sql};
 use super::row_json::{FormChanged, PageWriter};
 use crate::config::Limits;
 
+mod habits;
 pub(crate) mod lease;
 pub(crate) mod parameters;
 
 #[cfg(test)]
 mod tests;
 
+use habits::Habits;
+pub use habits::READ_SETTINGS;
 pub use lease::QueryCanceller;
 use lease::{Connections, Lease};
 use parameters::{Parameters, Values};
@@ -39,15 +42,18 @@ use parameters::{Parameters, Values};
 #[derive(Clone)]
 pub struct PgLocalRows {
     connections: Connections,
+    habits: Habits,
     catalog: Arc<TableCatalog>,
     page_bytes: usize,
 }
 
 impl PgLocalRows {
-    /// Reads by way of `pool`: sessions and peers have one each, and so an adapter each.
+    /// Reads by way of `pools`, whose connections nobody else may use: they will only read. Sessions and peers have pools of
+    /// their own, and so an adapter each.
     #[must_use]
-    pub fn new(pool: Pool, catalog: Arc<TableCatalog>, canceller: QueryCanceller) -> Self {
-        Self { connections: Connections::new(pool, canceller), catalog, page_bytes: Limits::default().page }
+    pub fn new(pools: Vec<Pool>, catalog: Arc<TableCatalog>, canceller: QueryCanceller) -> Self {
+        let connections = Connections::of_statements(pools, canceller);
+        Self { connections, habits: Habits::default(), catalog, page_bytes: Limits::default().page }
     }
 
     /// A page that grows beyond this ([`Limits::page`]) ends early, with at least one row.
@@ -105,6 +111,11 @@ impl PgLocalRows {
             let mut lease = self.connections.lease("look for a row").await?;
             lease.start();
             let statement = prepared(&lease, &sql.text).await.or_fault("look for a row")?;
+            let preface = self.habits.preface(&lease, deadline.saturating_duration_since(Instant::now()));
+            if let Some(text) = &preface.text {
+                lease.batch_execute(text).await.or_fault("look for a row")?;
+                self.habits.learn(&lease, &preface);
+            }
             let mut rows =
                 std::pin::pin!(lease.query_raw(&statement, parameters.iter()).await.or_fault("look for a row")?);
             let mut found = false;
@@ -148,7 +159,7 @@ impl PgLocalRows {
         let mut lease = self.connections.lease("read rows").await.map_err(Failure::Fault)?;
         // Dropped from here on, by the deadline or by the caller, the lease cancels what the server still does.
         lease.start();
-        let outcome = one_flight(&lease, read, deadline).await;
+        let outcome = self.one_flight(&lease, read, deadline).await;
         match &outcome {
             // The server still sends: the lease cancels that too.
             Ok(Flight::Cut(_)) => {}
@@ -156,7 +167,35 @@ impl PgLocalRows {
         }
         match outcome {
             Ok(Flight::Whole(page) | Flight::Cut(page)) => Ok(page),
-            Err(error) => Err(failure(&lease, error)),
+            Err(error) => Err(failure(&mut lease, error)),
+        }
+    }
+}
+
+impl PgLocalRows {
+    async fn one_flight(
+        &self,
+        client: &ClientWrapper,
+        read: &Read<'_>,
+        deadline: Instant,
+    ) -> Result<Flight, FlightError> {
+        let statement = prepared(client, &read.sql.text).await?;
+        let preface = self.habits.preface(client, deadline.saturating_duration_since(Instant::now()));
+        let say = async {
+            match &preface.text {
+                Some(text) => client.batch_execute(text).await,
+                None => Ok(()),
+            }
+        };
+        // `try_join` polls in this order, and the first poll of each sends it.
+        match try_join(say.map(Ok), collect(client, &statement, read)).await {
+            Ok((said, page)) => {
+                said?;
+                let page = page?;
+                self.habits.learn(client, &preface);
+                Ok(Flight::Whole(page))
+            }
+            Err(page) => Ok(Flight::Cut(page)),
         }
     }
 }
@@ -223,31 +262,6 @@ impl From<Error> for FlightError {
     }
 }
 
-/// A plan that is made without knowing the values takes a filter by time for a handful of rows, and would collect and sort
-/// them all; the indexes have them in order. Compiling a statement that returns a page never pays.
-pub const READ_SETTINGS: [(&str, &str); 3] = [("enable_bitmapscan", "off"), ("enable_seqscan", "off"), ("jit", "off")];
-const PLANNING: &str = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
-
-async fn one_flight(client: &ClientWrapper, read: &Read<'_>, deadline: Instant) -> Result<Flight, FlightError> {
-    let statement = prepared(client, &read.sql.text).await?;
-    let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}; {PLANNING}", millis_until(deadline));
-    // `try_join3` polls in this order, and the first poll of each sends it.
-    let flight = try_join3(
-        client.batch_execute(&begin).map(Ok),
-        collect(client, &statement, read),
-        client.batch_execute("COMMIT").map(Ok),
-    );
-    match flight.await {
-        Ok((begun, page, ended)) => {
-            begun?;
-            let page = page?;
-            ended?;
-            Ok(Flight::Whole(page))
-        }
-        Err(page) => Ok(Flight::Cut(page)),
-    }
-}
-
 /// The outer error is no failure: it leaves the flight early, with the page that was full.
 async fn collect(
     client: &ClientWrapper,
@@ -294,13 +308,16 @@ pub(crate) fn millis_until(deadline: Instant) -> u128 {
     deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)).as_millis()
 }
 
-fn failure(lease: &Lease, error: FlightError) -> Failure {
+fn failure(lease: &mut Lease, error: FlightError) -> Failure {
     match error {
         FlightError::Form(error) => {
             tracing::error!(%error, "a table changed; restart the node to read it anew");
             Failure::Fault(Fault::new(FaultKind::Internal, Stage::Database))
         }
-        FlightError::Sql(error) if lease::is_dead(&error) => Failure::Stale,
+        FlightError::Sql(error) if lease::is_dead(&error) => {
+            lease.bury();
+            Failure::Stale
+        }
         FlightError::Sql(error) if lease::is_outgrown(&error) => {
             lease.statement_cache.clear();
             Failure::Stale

@@ -81,7 +81,7 @@ impl TestDatabase {
 
     #[must_use]
     pub fn pools(&self) -> Pools {
-        Pools::new(&self.database_url(), &options(), &options()).expect("make pools")
+        Pools::new(&self.database_url(), &options(), &options(), 1).expect("make pools")
     }
 
     /// A connection of its own.

@@ -7,7 +7,7 @@ use mosaic_actors::ports::clock::Clock;
 use secrecy::SecretString;
 
 use super::node::check;
-use super::{BootError, limits};
+use super::{BootError, doors, limits};
 use crate::config::{Config, PostgresConfig, Tier};
 use crate::doctor;
 use crate::postgres::embedded::{EmbeddedOptions, EmbeddedPostgres};
@@ -57,8 +57,9 @@ impl Database {
         }
         let sessions = limits::pool(&config.limits, "sessions", config.limits.sessions_pool);
         let peers = limits::pool(&config.limits, "peers", config.limits.peers_pool);
-        let pools =
-            Pools::new(&url, &sessions, &peers).map_err(|error| BootError::new(STEP, error, "correct postgres.url"))?;
+        let pools = Pools::new(&url, &sessions, &peers, doors::workers(config.limits.workers))
+            .map_err(|error| BootError::new(STEP, error, "correct postgres.url"))?;
+        warm(&pools);
         let feed_options = limits::pool(&config.limits, "feed", 1);
         let database = Self { url, pools, feed_options, server };
         database.claim(config).await?;
@@ -105,6 +106,17 @@ async fn add_vectors(config: &Config, url: &DatabaseUrl) -> Result<(), BootError
         (Ok(()), _) => Ok(()),
         (Err(_), Ok(row)) if row.get(0) => Ok(()),
         (Err(error), _) => Err(BootError::told(STEP, SqlCause(&error).to_string(), remedy)),
+    }
+}
+
+/// Dials the first connection that reads for sessions aside, so that the first question does not wait for it.
+fn warm(pools: &Pools) {
+    for pool in pools.session_rows.clone() {
+        actix_rt::spawn(async move {
+            if let Err(error) = pool.get().await {
+                tracing::debug!(%error, "no connection yet; the first question dials");
+            }
+        });
     }
 }
 

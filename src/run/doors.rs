@@ -274,6 +274,6 @@ fn cannot(listener: &'static str, error: std::io::Error) -> BootError {
 }
 
 /// More threads than cores only cost memory.
-fn workers(limit: usize) -> usize {
+pub(super) fn workers(limit: usize) -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(limit)
 }

@@ -168,7 +168,7 @@ impl Parts {
             limits::registry(&config.limits),
             arbiters(),
         );
-        let local = PgLocalRows::new(database.sessions(), Arc::clone(&tables), canceller.clone())
+        let local = PgLocalRows::new(database.pools.session_rows.clone(), Arc::clone(&tables), canceller.clone())
             .with_page_bytes(config.limits.page);
         let fan_out = fan_out::start(Arc::new(local), registry.clone(), limits::fan_out(&config.limits));
         Ok(Self {

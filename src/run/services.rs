@@ -42,8 +42,12 @@ impl Parts {
 
     pub(super) fn admins(&self) -> Data<admin_api::Services> {
         let pool = self.database.sessions();
-        let rows = PgLocalRows::new(pool.clone(), Arc::clone(&self.tables), self.canceller.clone())
-            .with_page_bytes(self.config.limits.page);
+        let rows = PgLocalRows::new(
+            self.database.pools.session_rows.clone(),
+            Arc::clone(&self.tables),
+            self.canceller.clone(),
+        )
+        .with_page_bytes(self.config.limits.page);
         Data::new(admin_api::Services {
             site: self.config.site.clone(),
             enroll_url: self.enrollment_url.clone(),
@@ -70,8 +74,9 @@ impl Parts {
 
     pub(super) fn federation(&self) -> Data<federation_api::Services> {
         let pool = self.database.pools.peers.clone();
-        let rows = PgLocalRows::new(pool.clone(), Arc::clone(&self.tables), self.canceller.clone())
-            .with_page_bytes(self.config.limits.page);
+        let rows =
+            PgLocalRows::new(self.database.pools.peer_rows.clone(), Arc::clone(&self.tables), self.canceller.clone())
+                .with_page_bytes(self.config.limits.page);
         let limits = &self.config.limits;
         let bounds = RenewalLimits { overlap: limits.renewal_overlap, per_hour: limits.certificates_per_hour };
         Data::new(federation_api::Services {
@@ -81,6 +86,7 @@ impl Parts {
             rows: Arc::new(rows),
             audit: self.audit.clone(),
             audit_mode: self.config.audit,
+            unawaited: federation_api::Unawaited::new(),
             admission: federation_api::Admission::new(self.shared_limits.clone()),
             renewal: federation_api::Renewal::new(
                 Renewals::new(pool, self.log.keys(), bounds),

@@ -263,7 +263,10 @@ async fn services(database: &TestDatabase, peers: &Peers, links: &Links) -> Serv
         PeerRegistryLimits::default(),
         Vec::new(),
     );
-    let local = PgLocalRows::new(pool.clone(), Arc::clone(&tables), canceller.clone());
+    // Dialled before a question with a short deadline comes.
+    let reading = database.pool();
+    drop(reading.get().await.unwrap());
+    let local = PgLocalRows::new(vec![reading], Arc::clone(&tables), canceller.clone());
     let fan_out_limits = FanOutLimits { page_cap: NonZeroU32::new(200).unwrap(), ..FanOutLimits::default() };
     Services {
         site: SiteName::parse("home").unwrap(),

@@ -24,8 +24,8 @@ async fn plans(site: &Site, sql: &ReadSql, literal: impl Fn(Bind) -> String) -> 
     let literals: Vec<_> = sql.binds.iter().map(|bind| literal(*bind)).collect();
     let mut plans = Vec::new();
     for mode in ["force_custom_plan", "force_generic_plan"] {
-        let planning = PLANNING.replace("LOCAL ", "");
-        let prepare = format!("DEALLOCATE ALL; {planning}; SET plan_cache_mode = {mode}; PREPARE page AS {}", sql.text);
+        let planning: String = READ_SETTINGS.iter().map(|(name, value)| format!("SET {name} = {value}; ")).collect();
+        let prepare = format!("DEALLOCATE ALL; {planning}SET plan_cache_mode = {mode}; PREPARE page AS {}", sql.text);
         site.client.batch_execute(&prepare).await.unwrap();
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE page ({})", literals.join(", "));
         let messages = site.client.simple_query(&explain).await.unwrap();
