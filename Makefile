@@ -1,7 +1,7 @@
 # Two commands are all that a new machine needs: `make demo` (the main job) and `make test` (everything that CI runs).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fuzz bench bench-quick fmt docs clean
+.PHONY: help setup build demo test lint fuzz bench bench-quick bench-docs fmt docs clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ bench: ## The same with long rounds, ten million rows, and ten minutes of mixed 
 	@scripts/setup bench
 	cargo build --release -p mosaic -p mosaic-bench
 	target/release/mosaic-bench $(CASES)
+
+bench-docs: ## Put the last table of `make bench` into docs/PERFORMANCE.md
+	@test -s target/bench/table.md || { echo 'run make bench-quick or make bench first' >&2; exit 1; }
+	@awk '/^<!-- table -->/ { print; while ((getline line < "target/bench/table.md") > 0) print line; skip = 1 } \
+	      /^<!-- \/table -->/ { skip = 0 } !skip && !/^<!-- table -->/' docs/PERFORMANCE.md > target/bench/PERFORMANCE.md
+	@cp target/bench/PERFORMANCE.md docs/PERFORMANCE.md
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -25,7 +25,7 @@ impl Effort {
 
     /// Pairs of rounds, and the length of each round.
     pub(crate) fn rounds(self) -> (usize, Duration) {
-        self.pick((3, Duration::from_millis(1_500)), (7, Duration::from_secs(5)))
+        self.pick((3, Duration::from_secs(1)), (7, Duration::from_secs(5)))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::case::Case;
 mod door;
 mod fan_out;
 mod growth;
+mod hops;
 mod mixed;
 mod process;
 mod revoke;
@@ -51,6 +52,11 @@ pub(crate) const ALL: &[Case] = &[
         name: "memory",
         what: "resident memory at rest, and for each link",
         run: |effort| Box::pin(process::memory(effort)),
+    },
+    Case {
+        name: "hops",
+        what: "a message to an actor and back, on one thread and between two",
+        run: |effort| Box::pin(hops::hops(effort)),
     },
     Case {
         name: "mixed",

@@ -218,14 +218,16 @@ impl Connection {
         let io = |error: std::io::Error| format!("connection: {error}");
         let asked = Instant::now();
         self.stream.write_all(request).await.map_err(io)?;
-        let mut pieces = Vec::new();
+        let (mut pieces, mut counted, mut lines) = (Vec::new(), 0, 0);
         self.read.clear();
         loop {
             if self.stream.read_buf(&mut self.read).await.map_err(io)? == 0 {
                 return Err("closed inside an answer".to_owned());
             }
             // Every row ends in a line feed behind its brace; lines of the head and of chunks do not.
-            pieces.push((asked.elapsed(), self.read.windows(2).filter(|pair| pair == b"}\n").count()));
+            lines += self.read[counted..].windows(2).filter(|pair| pair == b"}\n").count();
+            counted = self.read.len().saturating_sub(1);
+            pieces.push((asked.elapsed(), lines));
             if self.read.ends_with(b"\r\n0\r\n\r\n") {
                 self.read.clear();
                 return Ok(pieces);

@@ -39,7 +39,7 @@ pub(crate) async fn list(effort: Effort) -> Vec<Row> {
 async fn beside_pgbench(effort: Effort, ground: &Ground, ours: &Target, statement: &Statement) -> Compared {
     let (pairs, length) = effort.rounds();
     let processes = [ground.node.family(), ground.cluster.family()];
-    let seconds = length.as_secs().max(2);
+    let seconds = length.as_secs().max(1);
     let theirs = || async { statement.pgbench(CONNECTIONS, seconds) };
     alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()])).await
 }

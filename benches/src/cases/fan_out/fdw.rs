@@ -23,7 +23,7 @@ impl Foreign {
             let _ = write!(
                 set_up,
                 "CREATE SERVER s{index} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', port '{port}',
-                     dbname '{database}', async_capable 'true', fetch_size '200', use_remote_estimate 'false');
+                     dbname '{database}', async_capable 'true', fetch_size '200', use_remote_estimate 'true');
                  CREATE USER MAPPING FOR CURRENT_USER SERVER s{index} OPTIONS (user 'mosaic', password '{password}');
                  CREATE FOREIGN TABLE t{index} (id uuid, owner_id uuid, team_id uuid, title text, body text, status text,
                      priority smallint, due_at timestamptz, created_at timestamptz, updated_at timestamptz)
