@@ -27,7 +27,6 @@ pub mod inbound;
 pub mod list;
 pub mod renew;
 pub mod renewal;
-pub mod unawaited;
 pub mod unknown;
 pub mod watch;
 pub mod watches;
@@ -37,7 +36,6 @@ mod tests;
 
 pub use admission::Admission;
 pub use renewal::Renewal;
-pub use unawaited::Unawaited;
 pub use watches::{WatchBounds, Watches};
 
 /// The verbs that `capabilities` promises: those below and no others.
@@ -52,7 +50,6 @@ pub struct Services {
     pub rows: Arc<dyn LocalRows>,
     pub audit: AuditHandle,
     pub audit_mode: AuditMode,
-    pub unawaited: Unawaited,
     pub admission: Admission,
     /// Issues the holders' next certificates, and ends the earlier ones.
     pub renewal: Renewal,

@@ -272,21 +272,6 @@ impl Inbound {
         }
     }
 
-    /// The answer may leave, and no row with it: its event is queued, behind events that were written.
-    pub(super) async fn allow_without_rows(&self, bytes_out: usize) -> Result<(), ApiError> {
-        self.outcome("ok");
-        let event = self.event(AuditOutcome::Allowed, None, 0, bytes_out);
-        match self.services.audit_mode {
-            AuditMode::Strict => {
-                self.services.unawaited.record(&self.services.audit, event).await.map_err(ApiError::new)
-            }
-            AuditMode::Relaxed => {
-                self.record_aside(event);
-                Ok(())
-            }
-        }
-    }
-
     /// The event of an answer that its own transaction writes down.
     pub(super) fn allowed_event(&self) -> AuditEvent {
         self.event(AuditOutcome::Allowed, None, 0, 0)

@@ -208,7 +208,6 @@ impl Owner {
             rows: Arc::clone(&rows) as Arc<dyn LocalRows>,
             audit: audit_writer::start(Arc::clone(&log) as Arc<dyn AuditLog>, AuditLimits::default()),
             audit_mode,
-            unawaited: Unawaited::new(),
             admission: Admission::default(),
             renewal: Renewal::new(nowhere(), Arc::new(NoCa), ExtensionArc::default(), cache.clone()),
             watches: Watches::new(cache.clone(), (&Limits::default()).into()),
@@ -323,26 +322,7 @@ async fn capabilities_tell_the_scope_and_only_the_verbs_that_exist() {
                "max_rows_per_query": 3, "supported_verbs": ["capabilities", "list", "get"],
                "grant_expires_at": "2026-11-24T12:00:00Z", "cache_max_age": 30})
     );
-    owner.services.audit.drain().await;
     assert_eq!(owner.event(), ("capabilities".into(), AuditOutcome::Allowed, None, 0));
-}
-
-const CAPABILITIES: &str = "/api/federation/v1/capabilities";
-
-#[actix_web::test]
-async fn capabilities_wait_for_their_commit_once_an_event_was_not_written_and_until_one_is() {
-    let owner = Owner::new();
-    owner.log.broken.store(true, Ordering::SeqCst);
-    let ask = async || owner.ask(TestRequest::get().uri(CAPABILITIES)).await.status;
-    assert_eq!(ask().await, StatusCode::OK, "nothing is known yet, and no row leaves");
-    while owner.services.audit.stats().failed == 0 {
-        tokio::task::yield_now().await;
-    }
-    tokio::task::yield_now().await;
-    assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
-    owner.log.broken.store(false, Ordering::SeqCst);
-    assert_eq!(ask().await, StatusCode::OK);
-    assert_eq!(owner.event(), ("capabilities".into(), AuditOutcome::Allowed, None, 0), "it waited for its event");
 }
 
 #[actix_web::test]

@@ -86,7 +86,6 @@ impl Parts {
             rows: Arc::new(rows),
             audit: self.audit.clone(),
             audit_mode: self.config.audit,
-            unawaited: federation_api::Unawaited::new(),
             admission: federation_api::Admission::new(self.shared_limits.clone()),
             renewal: federation_api::Renewal::new(
                 Renewals::new(pool, self.log.keys(), bounds),
