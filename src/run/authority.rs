@@ -61,7 +61,10 @@ impl Pki {
         let (gate, identity) = (ClientGate::new(), SwappableIdentity::new());
         let kept = match &config.ca.kind {
             CaKind::Embedded => None,
-            CaKind::StepCa(_) => Some(KeptIdentity::new(config.server_identity_file(), master.sealer(), &server_names)),
+            CaKind::StepCa(_) => {
+                let file = config.server_identity_file();
+                Some(KeptIdentity::new(file, master.sealer(), &server_names, &ca.root()))
+            }
         };
         let upkeep = Upkeep {
             authority: Arc::clone(&ca),

@@ -1,7 +1,7 @@
 //! The server's certificate and key over a restart: a file in the state directory, sealed with the master secret.
 //!
 //! With an authority outside of the node, a start would otherwise have to wait for it. What cannot be read, belongs to other names or
-//! has ended counts as not there, and a new certificate is asked for.
+//! to another root, or has ended, counts as not there, and a new certificate is asked for: peers pin the root of today.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::pki::authority::ServerIdentity;
-use crate::pki::pem::certificate_to_pem;
+use crate::pki::pem::{certificate_to_pem, fingerprint};
 use crate::pki::profile::parse_certificate;
 use crate::secrets::{SealContext, Sealer};
 
@@ -22,17 +22,17 @@ const LENGTH_BYTES: usize = 4;
 pub struct KeptIdentity {
     file: PathBuf,
     sealer: Sealer,
-    /// What the certificate is for; part of what the seal is bound to.
-    names: String,
+    /// What the certificate is for, and whose it is: the names and the root's fingerprint. The seal is bound to it.
+    bound_to: String,
 }
 
 impl KeptIdentity {
     #[must_use]
-    pub fn new(file: PathBuf, sealer: Sealer, names: &[String]) -> Self {
-        Self { file, sealer, names: names.join(",") }
+    pub fn new(file: PathBuf, sealer: Sealer, names: &[String], root: &[u8]) -> Self {
+        Self { file, sealer, bound_to: format!("{} of {}", names.join(","), fingerprint(root)) }
     }
 
-    /// The identity that was kept, if it is for these names and has not ended.
+    /// The identity that was kept, if it is for these names and of this root, and has not ended.
     #[must_use]
     pub fn load(&self, now: OffsetDateTime) -> Option<ServerIdentity> {
         let sealed = std::fs::read(&self.file).ok()?;
@@ -63,7 +63,7 @@ impl KeptIdentity {
     }
 
     fn context(&self) -> SealContext<'_> {
-        SealContext { table: "server_identity", row: &self.names, key_version: 1 }
+        SealContext { table: "server_identity", row: &self.bound_to, key_version: 1 }
     }
 }
 
@@ -76,22 +76,26 @@ mod tests {
     use crate::secrets::MasterSecret;
 
     #[test]
-    fn an_identity_comes_back_for_its_names_and_secret_until_its_end() {
+    fn an_identity_comes_back_for_its_names_root_and_secret_until_its_end() {
         let directory = tempfile::tempdir().unwrap();
         let (file, names) = (directory.path().join("server.sealed"), ["work.example".to_owned()]);
         let sealer = MasterSecret::generate().unwrap().sealer();
-        let kept = KeptIdentity::new(file.clone(), sealer.clone(), &names);
+        let authority = ca("work");
+        let root = authority.certificate();
+        let kept = KeptIdentity::new(file.clone(), sealer.clone(), &names, root);
         assert!(kept.load(now()).is_none());
-        let identity = ca("work").issue_server(&names, now(), Duration::days(1)).unwrap();
+        let identity = authority.issue_server(&names, now(), Duration::days(1)).unwrap();
         kept.store(&identity).unwrap();
         let loaded = kept.load(now()).unwrap();
         assert_eq!((&loaded.chain, &*loaded.key), (&identity.chain, &*identity.key));
         assert_eq!((loaded.not_before, loaded.not_after), (identity.not_before, identity.not_after));
 
         assert!(kept.load(identity.not_after).is_none(), "it has ended");
-        assert!(KeptIdentity::new(file.clone(), sealer, &["home.example".to_owned()]).load(now()).is_none());
+        let another = ca("work");
+        assert!(KeptIdentity::new(file.clone(), sealer.clone(), &names, another.certificate()).load(now()).is_none());
+        assert!(KeptIdentity::new(file.clone(), sealer, &["home.example".to_owned()], root).load(now()).is_none());
         let stranger = MasterSecret::generate().unwrap().sealer();
-        assert!(KeptIdentity::new(file.clone(), stranger, &names).load(now()).is_none());
+        assert!(KeptIdentity::new(file.clone(), stranger, &names, root).load(now()).is_none());
         let text = std::fs::read(&file).unwrap();
         assert!(!text.windows(identity.key.len()).any(|bytes| bytes == identity.key.as_slice()), "the key is sealed");
         std::fs::write(&file, &text[..text.len() / 2]).unwrap();
