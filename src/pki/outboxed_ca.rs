@@ -2,10 +2,14 @@
 //!
 //! A revocation is decided in the database, in one transaction with its entry here; from then on requests are refused. What follows is
 //! the second lock, the list, and it must not be lost: an entry is taken under a lease by one replica, told to step-ca, and
-//! struck out when the list that comes back names it. Whatever fails puts it back, later each time. Every look at the list
+//! struck out when the list that comes back names it. Whatever fails puts it back, later each time, also when the one who asked has
+//! stopped waiting: the telling is a task of its own. Every look at the list
 //! ([`CertificateAuthority::crl`], every few seconds on every replica) does this first, so that nothing else has to run.
 //!
 //! Of the lists the highest number wins, whoever fetched it. While step-ca is away the kept one is good until its own end.
+//!
+//! A step-ca that was restored from a backup has forgotten what came after it. A list that was made after it was told of a revocation,
+//! and does not name it, says so: the entry is put in again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,14 +56,16 @@ struct Inner {
     root_sha256: [u8; 32],
     reachable: AtomicBool,
     waiting: AtomicU64,
+    /// The number of the last list that was told to be lower than it should be.
+    restored: AtomicU64,
 }
 
 impl OutboxedCa {
     #[must_use]
     pub fn new(ca: StepCa, outbox: Arc<dyn RevocationOutbox>, clock: Arc<dyn Clock>) -> Self {
         let root_sha256 = sha256(&ca.root());
-        let (reachable, waiting) = (AtomicBool::new(true), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { ca, outbox, clock, root_sha256, reachable, waiting }) }
+        let (reachable, waiting, restored) = (AtomicBool::new(true), AtomicU64::new(0), AtomicU64::new(u64::MAX));
+        Self { inner: Arc::new(Inner { ca, outbox, clock, root_sha256, reachable, waiting, restored }) }
     }
 }
 
@@ -124,8 +130,19 @@ impl CertificateAuthority for OutboxedCa {
 }
 
 impl Inner {
-    /// Tells step-ca what is due. The first failure is returned, when everything that was taken is struck out or put back.
-    async fn tell_waiting(&self) -> Result<(), CaError> {
+    /// Tells step-ca what is due, to the end, however early the caller gives up: an entry that is dropped between being taken and
+    /// being put back would rest for a whole lease.
+    async fn tell_waiting(self: &Arc<Self>) -> Result<(), CaError> {
+        let inner = Arc::clone(self);
+        match tokio::spawn(async move { inner.tell_taken().await }).await {
+            Ok(told) => told,
+            // The process ends, or a bug; the lease ends too.
+            Err(error) => Err(CaError::Unavailable(error.to_string().into())),
+        }
+    }
+
+    /// The first failure is returned, when everything that was taken is struck out or put back.
+    async fn tell_taken(&self) -> Result<(), CaError> {
         let mut failed = None;
         for waiting in self.outbox.take(TAKE_AT_ONCE, LEASE).await? {
             // Who did not answer a moment ago would keep the others waiting as long again.
@@ -174,17 +191,49 @@ impl Inner {
         self.reachable.store(true, Ordering::Relaxed);
         match kept {
             Some(kept) if fetched.number < kept.number => {
-                let (offered, kept_number) = (fetched.number, kept.number);
-                tracing::debug!(offered, kept_number, "step-ca's list is older than the one that is kept");
-                good.ok_or_else(|| StepCaError::CrlOlder { offered, kept: kept_number }.into())
+                if fetched.this_update > kept.this_update {
+                    self.note_restored(&fetched, &kept).await?;
+                }
+                let (offered, kept) = (fetched.number, kept.number);
+                good.ok_or_else(|| StepCaError::CrlOlder { offered, kept }.into())
             }
             _ if fetched.next_update <= now => good.ok_or_else(|| StepCaError::CrlStale.into()),
             Some(kept) if fetched.number == kept.number => Ok(kept),
             _ => {
+                self.tell_missing_again(&fetched).await?;
                 self.outbox.keep(self.root_sha256, fetched.clone(), self.ca.issuers()).await?;
                 Ok(fetched)
             }
         }
+    }
+
+    /// A list that was made later has a lower number: step-ca counts anew from a backup. (One that another replica fetched earlier is no
+    /// news.) What it forgot is told again, which raises its number too. One line for each such list.
+    async fn note_restored(&self, offered: &Crl, kept: &Crl) -> Result<(), CaError> {
+        if self.restored.swap(offered.number, Ordering::Relaxed) != offered.number {
+            let (offered, kept) = (offered.number, kept.number);
+            let remedy = CaError::from(StepCaError::CrlOlder { offered, kept }).remedy();
+            tracing::warn!(
+                offered,
+                kept,
+                remedy,
+                "step-ca's list has a lower number than an earlier one: it was restored from a backup"
+            );
+        }
+        self.tell_missing_again(offered).await
+    }
+
+    async fn tell_missing_again(&self, list: &Crl) -> Result<(), CaError> {
+        let Ok(named) = revoked_serials(&list.der) else { return Ok(()) };
+        let missing = self.outbox.tell_missing_again(named.into_iter().collect(), list.this_update).await?;
+        if missing > 0 {
+            tracing::warn!(
+                missing,
+                number = list.number,
+                "step-ca's list does not name what it was told; it is told again"
+            );
+        }
+        Ok(())
     }
 
     /// One line when it goes away; the kept list's end is what makes it urgent.

@@ -25,6 +25,10 @@ pub trait RevocationOutbox: Send + Sync + 'static {
     /// It could not be told; due again after `pause`.
     fn put_back(&self, serial: Serial, pause: Duration) -> PortFuture<Result<(), CaError>>;
 
+    /// A list that was made at `made` names `named`. What the authority was told before that, is not past its end and is missing there,
+    /// the authority forgot: it waits again. How many that are.
+    fn tell_missing_again(&self, named: Vec<Serial>, made: OffsetDateTime) -> PortFuture<Result<u64, CaError>>;
+
     /// How many wait, due or not.
     fn waiting(&self) -> PortFuture<Result<u64, CaError>>;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool};
 use mosaic_actors::domain::identity::Serial;
 use mosaic_actors::ports::PortFuture;
+use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 
 use super::pool::OrFault;
@@ -37,6 +38,10 @@ const TOLD: &str = "UPDATE revoked_certificates SET told_at = clock_timestamp() 
 const PUT_BACK: &str = "
     UPDATE revoked_certificates SET next_attempt_at = clock_timestamp() + $2::double precision * interval '1 second'
     WHERE serial = $1 AND told_at IS NULL";
+
+const TELL_MISSING_AGAIN: &str = "
+    UPDATE revoked_certificates SET told_at = NULL, next_attempt_at = clock_timestamp()
+    WHERE told_at < $2 AND not_after > clock_timestamp() AND serial <> ALL ($1)";
 
 const COUNT: &str = "SELECT count(*) FROM revoked_certificates WHERE told_at IS NULL AND not_after > clock_timestamp()";
 
@@ -108,6 +113,16 @@ impl RevocationOutbox for SqlRevocationOutbox {
         let parameters: Vec<Box<dyn ToSql + Sync + Send>> =
             vec![Box::new(serial.as_bytes().to_vec()), Box::new(pause.as_secs_f64())];
         self.execute("put a revocation back", PUT_BACK, parameters)
+    }
+
+    fn tell_missing_again(&self, named: Vec<Serial>, made: OffsetDateTime) -> PortFuture<Result<u64, CaError>> {
+        let pool = self.pool.clone();
+        Box::pin(async move {
+            let client = connection(&pool).await?;
+            let named: Vec<&[u8]> = named.iter().map(Serial::as_bytes).collect();
+            let missing = client.execute(TELL_MISSING_AGAIN, &[&named, &made]).await;
+            missing.or_fault("look for forgotten revocations").map_err(CaError::Store)
+        })
     }
 
     fn waiting(&self) -> PortFuture<Result<u64, CaError>> {

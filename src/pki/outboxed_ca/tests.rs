@@ -119,6 +119,77 @@ async fn a_revocation_waits_while_step_ca_is_down_also_over_a_restart_and_is_tol
     assert_eq!(restarted.health(), CaHealth { reachable: true, revocations_waiting: 0 });
 }
 
+/// The receipt's patience, and a client's, are shorter than step-ca's.
+#[tokio::test]
+async fn who_stops_waiting_for_a_silent_step_ca_leaves_no_revocation_under_its_lease() {
+    let site = Site::new().await;
+    let ca = site.replica().await;
+    let lost = issue(&ca).await;
+    ca.crl().await.unwrap();
+    put(&site, &lost).await;
+    site.server.freeze();
+    let row = async || {
+        let sql =
+            "SELECT attempts, next_attempt_at > clock_timestamp() + interval '60 seconds' FROM revoked_certificates";
+        let row = site.database.connect().await.query_one(sql, &[]).await.unwrap();
+        (row.get::<_, i32>(0), row.get::<_, bool>(1))
+    };
+    let taken = async || {
+        while row().await.0 == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = taken() => {}
+        _ = ca.crl() => {}
+    }
+    let put_back = async || {
+        while row().await.1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), put_back()).await.expect("it is put back long before its lease ends");
+    site.server.thaw();
+    site.make_due().await;
+    assert!(names(&ca.crl().await.unwrap(), &lost));
+}
+
+/// Its database is replaced by an earlier copy: the numbers go on from there, and one revocation is not known any more.
+#[tokio::test]
+async fn what_a_restored_step_ca_has_forgotten_is_told_again() {
+    let mut site = Site::new().await;
+    let ca = site.replica().await;
+    let lost = issue(&ca).await;
+    ca.crl().await.unwrap();
+    let (database, backup) = (site.server.directory().join("db"), site.server.directory().join("backup"));
+    site.server.kill();
+    std::fs::create_dir(&backup).unwrap();
+    for file in std::fs::read_dir(&database).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), backup.join(file.file_name())).unwrap();
+    }
+    site.server.run();
+    assert!(names(&ca.revoke(lost.serial.clone(), lost.not_after, now()).await.unwrap(), &lost));
+    site.server.kill();
+    std::fs::remove_dir_all(&database).unwrap();
+    std::fs::rename(&backup, &database).unwrap();
+    site.server.run();
+
+    let restarted = site.replica().await;
+    let told_again = async || {
+        loop {
+            // Others are revoked, and so the number passes the kept list's; that list does not name the lost one.
+            let other = issue(&restarted).await;
+            let _not_on_the_kept_list_yet = restarted.revoke(other.serial.clone(), other.not_after, now()).await;
+            let list = restarted.crl().await.unwrap();
+            if names(&list, &lost) && names(&list, &other) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told_again()).await.expect("the list names it again");
+}
+
 #[tokio::test]
 async fn the_kept_list_goes_on_to_its_end_and_not_beyond() {
     let mut site = Site::new().await;

@@ -1,5 +1,3 @@
-use time::OffsetDateTime;
-
 use super::*;
 use crate::pki::testing::now;
 use crate::postgres::testing::TestDatabase;
@@ -97,4 +95,20 @@ async fn the_list_with_the_highest_number_is_kept_and_every_replica_hears_of_it(
     client.batch_execute("LISTEN mosaic_crl").await.unwrap();
     outbox.keep(ROOT, list(10), vec![]).await.unwrap();
     assert_eq!(hears.recv().await, Some(("mosaic_crl".to_owned(), "10".to_owned())));
+}
+
+#[tokio::test]
+async fn what_was_told_before_a_list_that_does_not_name_it_waits_again() {
+    let (_database, outbox) = outbox().await;
+    let tomorrow = now() + time::Duration::days(1);
+    for (byte, end) in [(1, tomorrow), (2, tomorrow), (3, now() - time::Duration::seconds(1)), (4, tomorrow)] {
+        outbox.put(revocation(byte, end)).await.unwrap();
+    }
+    for byte in [1, 2, 3] {
+        outbox.told(serial(byte)).await.unwrap();
+    }
+    let again = async |made| outbox.tell_missing_again(vec![serial(1)], made).await.unwrap();
+    assert_eq!(again(now() - time::Duration::hours(1)).await, 0, "a list from before says nothing of it");
+    assert_eq!(again(now() + time::Duration::seconds(1)).await, 1);
+    assert_eq!(serials(&outbox.take(10, LEASE).await.unwrap()), [serial(2), serial(4)]);
 }
