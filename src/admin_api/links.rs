@@ -46,8 +46,9 @@ pub async fn list(services: web::Data<Services>, request: HttpRequest) -> Result
 
 /// Redeems an invite: makes a key, enrols at the other site, stores the link, starts it. A link of the same user and name that has
 /// ended (revoked, expired, or with a certificate past its end) is replaced; the teams it was shared with stay unless others are named.
+/// When the invite is of another certificate authority than the ended link, they have to be named anew: anybody can call himself as a peer.
 #[utoipa::path(post, path = "/api/admin/v1/links", tag = "admin: links", request_body = CreateLinkV1,
-    responses((status = 201, body = LinkV1), (status = 409, description = "The user has a link of this name that has not ended"),
+    responses((status = 201, body = LinkV1), (status = 409, description = "The user has a link of this name that has not ended, or that was shared with teams and was of another certificate authority"),
         (status = 410, description = "The invite was used or has expired"),
         (status = 503, description = "The other site cannot be reached")),
     security(("admin_token" = [])))]
@@ -88,7 +89,16 @@ impl Services {
         let peer = body.peer.as_deref().map_or_else(|| Ok(invite.site.clone()), peer_name)?;
         let replaces = match self.links.standing(owner, &peer).await? {
             None => None,
-            Some(Standing { link, ended: true }) => Some(link),
+            // The invite's name is its issuer's word; only the root says that it is the peer whom the teams were meant for.
+            Some(Standing { ended: true, shared: true, root_sha256, .. })
+                if shared_with.is_empty() && root_sha256 != invite.ca_sha256 =>
+            {
+                return Err(Fault::new(FaultKind::Conflict, Stage::Request).with_message(format!(
+                    "the link named '{peer}' has ended and was shared with teams, but this invite is of another certificate authority: if that is \
+                     meant, name the teams anew with 'share_with', or remove the ended link first to share with none; the invite is still good"
+                )));
+            }
+            Some(Standing { link, ended: true, .. }) => Some(link),
             Some(Standing { ended: false, .. }) => {
                 return Err(Fault::new(FaultKind::Conflict, Stage::Request).with_message(format!(
                     "this user already has a link named '{peer}' that has not ended as far as this site knows; remove it first, or give the \

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::pool::{OrFault, sql_fault};
 use crate::crash_points;
+use crate::secrets::sha256;
 
 /// The links in Postgres.
 #[derive(Clone)]
@@ -74,9 +75,16 @@ pub struct Standing {
     pub link: LinkId,
     /// Over it nothing will ever be asked again: the grant has ended, or the certificate with which it could be renewed.
     pub ended: bool,
+    /// With at least one team.
+    pub shared: bool,
+    /// SHA-256 of the root that its peer is known by.
+    pub root_sha256: [u8; 32],
 }
 
 const ENDED: &str = "(state IN ('revoked', 'expired') OR not_after <= now())";
+
+const TEAMS_OF_SAME_PEER: &str = "
+    SELECT t.team_id FROM link_teams t JOIN links l ON l.id = t.link_id WHERE l.id = $1 AND l.pinned_root = $2";
 
 const LOAD: &str = "
     SELECT l.*, ARRAY(SELECT t.team_id FROM link_teams t WHERE t.link_id = l.id ORDER BY 1) AS teams
@@ -103,12 +111,13 @@ impl Links {
     }
 
     /// Stores a link in the place of one that has ended, in one step: the ended one goes with its key, and the teams it was shared with
-    /// stay when the new one names none. A conflict when it has not ended.
+    /// stay when the new one names none and its peer is known by the same root: a name is whatever an invite says. A conflict when it has
+    /// not ended.
     pub async fn replace(&self, ended: LinkId, new: &NewLink) -> Result<(), Fault> {
         let mut client = self.pool.get().await.or_fault("replace a link")?;
         let transaction = client.transaction().await.or_fault("replace a link")?;
         let teams = transaction
-            .query("SELECT team_id FROM link_teams WHERE link_id = $1", &[&ended.0])
+            .query(TEAMS_OF_SAME_PEER, &[&ended.0, &new.link.credentials.pinned_root])
             .await
             .or_fault("replace a link")?;
         let sql = format!("DELETE FROM links WHERE id = $1 AND {ENDED}");
@@ -127,9 +136,17 @@ impl Links {
     /// The link of this user under this name, and whether it has ended. Asked before a token is spent on one that cannot be stored.
     pub async fn standing(&self, owner: UserId, peer: &SiteName) -> Result<Option<Standing>, Fault> {
         let client = self.pool.get().await.or_fault("look for a link")?;
-        let sql = format!("SELECT id, {ENDED} AS ended FROM links WHERE owner_user_id = $1 AND peer = $2");
+        let sql = format!(
+            "SELECT id, {ENDED} AS ended, pinned_root, EXISTS (SELECT FROM link_teams t WHERE t.link_id = links.id) AS shared
+             FROM links WHERE owner_user_id = $1 AND peer = $2"
+        );
         let row = client.query_opt(&sql, &[&owner.0, &peer.as_str()]).await.or_fault("look for a link")?;
-        Ok(row.map(|row| Standing { link: LinkId(row.get("id")), ended: row.get("ended") }))
+        Ok(row.map(|row| Standing {
+            link: LinkId(row.get("id")),
+            ended: row.get("ended"),
+            shared: row.get("shared"),
+            root_sha256: sha256(row.get("pinned_root")),
+        }))
     }
 
     /// Removes a link and its sealed key. `false` when there is none of that id.

@@ -88,7 +88,8 @@ async fn only_a_link_that_has_ended_is_replaced_and_its_teams_stay() {
     };
     let first = lasting(vec![one]);
     links.insert(&first).await.unwrap();
-    let standing = |link, ended| Ok(Some(Standing { link, ended }));
+    let root_sha256 = sha256(&[3]);
+    let standing = |link, ended| Ok(Some(Standing { link, ended, shared: true, root_sha256 }));
     assert_eq!(links.standing(site.ada.id, &peer).await, standing(first.link.id, false));
     let second = lasting(vec![]);
     assert_eq!(links.replace(first.link.id, &second).await.unwrap_err().kind, FaultKind::Conflict);
@@ -100,8 +101,17 @@ async fn only_a_link_that_has_ended_is_replaced_and_its_teams_stay() {
     assert!(links.get(first.link.id).await.unwrap().is_none());
     assert_eq!(links.get(second.link.id).await.unwrap().unwrap().shared_with, [one]);
 
+    // Of another authority: the name is the inviter's word, and the teams were not meant for him.
+    links.record_state(second.link.id, LinkState::Revoked).await.unwrap();
+    let mut stranger = lasting(vec![]);
+    stranger.link.credentials.pinned_root = vec![9];
+    links.replace(second.link.id, &stranger).await.unwrap();
+    assert_eq!(links.get(stranger.link.id).await.unwrap().unwrap().shared_with, []);
+    let unshared = Standing { link: stranger.link.id, ended: false, shared: false, root_sha256: sha256(&[9]) };
+    assert_eq!(links.standing(site.ada.id, &peer).await, Ok(Some(unshared)));
+
     // Whoever names teams means those; and a certificate past its end has ended the link too.
-    links.delete(second.link.id).await.unwrap();
+    links.delete(stranger.link.id).await.unwrap();
     let late = new_link(site.ada.id, vec![one]);
     links.insert(&late).await.unwrap();
     assert_eq!(links.standing(site.ada.id, &peer).await, standing(late.link.id, true));

@@ -52,6 +52,8 @@ fn advise(failure: Failure, allow_private: bool) -> Failure {
         Failure::Refused(refusal) if !allow_private && refusal.message.contains("allow_private") => failure.remedy(
             "if that is meant, as on one machine or in one house, say --allow-private; the invite is still good",
         ),
+        Failure::Refused(refusal) if refusal.message.contains("share_with") && refusal.message.contains("authority") => failure
+            .remedy("ask the other site's admin whether its authority is new; then repeat --share-with <team> for each team that shall ask"),
         _ => failure,
     }
 }
