@@ -5,7 +5,7 @@
 //!                               │ yes
 //!                               ▼
 //!                     one script, `redis_answer_ms` ─ late or failed ─▶ connection dropped, the own count decides
-//! keeper: dial ─ try the script ─▶ connection there ─ lost, or a look fails ─▶ pause `redis_retry_ms` ─▶ dial
+//! keeper: dial ─ try the script, as quick as for a request ─▶ connection there ─ lost, or a look fails ─▶ pause `redis_retry_ms` ─▶ dial
 //! ```
 //!
 //! A replica always counts by itself too, and that count comes first: what it refuses costs no round trip, and when Redis is gone
@@ -198,7 +198,7 @@ impl SharedLimits {
             None => None,
             Some(connection) => {
                 let counted = inner.counter.count(&connection, grant, limits, inner.answer).await;
-                counted.inspect_err(|failure| inner.drop_connection(&connection, failure)).ok()
+                counted.inspect_err(|failure| inner.note_failure(&connection, failure)).ok()
             }
         };
         if verdict.is_none() {
@@ -209,6 +209,15 @@ impl SharedLimits {
 }
 
 impl Inner {
+    /// What the server refuses in words may be about one grant's key, as when something else was written there; the keeper looks whether
+    /// it is about all of them.
+    fn note_failure(&self, connection: &Arc<MultiplexedConnection>, failure: &RedisFailure) {
+        match failure {
+            RedisFailure::Answer(_) => self.lost.notify_one(),
+            _ => self.drop_connection(connection, failure),
+        }
+    }
+
     /// Unless it is another one already.
     fn drop_connection(&self, broken: &Arc<MultiplexedConnection>, failure: &RedisFailure) {
         let before = self.connection.compare_and_swap(&Some(Arc::clone(broken)), None);
@@ -232,10 +241,12 @@ impl Inner {
         }
     }
 
-    /// A connection over which the script ran.
+    /// A connection over which the script ran, and then in a request's time: a server that is too slow for requests must not be found
+    /// up by the keeper and down by the next request, for ever. The first run may have to load the script.
     async fn dial(&self) -> Result<Arc<MultiplexedConnection>, RedisFailure> {
         let connection = Arc::new(self.url.connect().await?);
-        self.counter.try_out(&connection).await?;
+        self.counter.try_out(&connection, DIAL).await?;
+        self.counter.try_out(&connection, self.answer).await?;
         Ok(connection)
     }
 }
@@ -270,7 +281,7 @@ async fn keep_one(inner: &Inner) {
         if !inner.connection.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, &connection)) {
             return;
         }
-        if let Err(failure) = inner.counter.try_out(&connection).await {
+        if let Err(failure) = inner.counter.try_out(&connection, DIAL).await {
             inner.drop_connection(&connection, &failure);
             return;
         }
@@ -300,8 +311,8 @@ impl Counter {
     }
 
     /// The same script on a key of nobody: what cannot run must not be found out by a request.
-    async fn try_out(&self, connection: &MultiplexedConnection) -> Result<(), RedisFailure> {
-        self.run(connection, &format!("{}:probe", self.prefix), 100_000, 1_000_000, DIAL).await.map(drop)
+    async fn try_out(&self, connection: &MultiplexedConnection, answer: Duration) -> Result<(), RedisFailure> {
+        self.run(connection, &format!("{}:probe", self.prefix), 100_000, 1_000_000, answer).await.map(drop)
     }
 
     async fn run(
@@ -313,12 +324,14 @@ impl Counter {
         answer: Duration,
     ) -> Result<SharedVerdict, RedisFailure> {
         let mut invocation = self.script.prepare_invoke();
-        invocation.key(key).arg(MICROSECONDS / u64::from(per_second.max(1))).arg(burst.max(1));
+        let (interval, burst) = (MICROSECONDS / u64::from(per_second.max(1)), burst.max(1));
+        invocation.key(key).arg(interval).arg(burst);
         let mut connection = connection.clone();
         let (passed, wait): (u8, u64) = within(answer, invocation.invoke_async(&mut connection)).await?;
         Ok(match passed {
             1 => SharedVerdict::Passed,
-            _ => SharedVerdict::Refused { retry_after: Duration::from_micros(wait) },
+            // Whatever the server says: no bucket takes longer to fill.
+            _ => SharedVerdict::Refused { retry_after: Duration::from_micros(wait.min(interval * u64::from(burst))) },
         })
     }
 }

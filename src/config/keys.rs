@@ -94,7 +94,7 @@ pub const KEYS: &[KeySpec] = &[
     KeySpec {
         key: "redis.url",
         sample: r#""redis://:password@redis.example:6379/0""#,
-        about: "Redis 6 or newer, or Valkey: replicas share what they count for the grants' limits. Needed in tier federated; without it every replica counts by itself. The connection is not encrypted. Better in MOSAIC_REDIS_URL.",
+        about: "Redis 6 or newer, or Valkey: replicas share what they count for the grants' limits. Needed in tier federated; without it every replica counts by itself. rediss:// encrypts the connection and verifies the server; redis:// does neither. Better in MOSAIC_REDIS_URL.",
         place: Place::AnywhereSecret,
     },
     key(

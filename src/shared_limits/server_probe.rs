@@ -16,7 +16,7 @@ pub struct ServerLook {
 /// Dials, logs in, runs the script that counts, and asks what the server is.
 pub async fn look(url: &RedisUrl, site: &SiteName) -> Result<ServerLook, RedisFailure> {
     let mut connection = url.connect().await?;
-    Counter::of(site).try_out(&connection).await?;
+    Counter::of(site).try_out(&connection, DIAL).await?;
     // A user who may only count may not ask: then there is less to tell, and nothing wrong.
     let info: String = within(DIAL, redis::cmd("INFO").query_async(&mut connection)).await.unwrap_or_default();
     let value = |key: &str| {

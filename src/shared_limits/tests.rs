@@ -103,7 +103,7 @@ async fn a_frozen_server_costs_one_answers_time_and_then_nothing_until_it_is_bac
 #[actix_rt::test]
 async fn a_request_that_finds_the_server_frozen_waits_for_one_answers_time() {
     let redis = TestRedis::start();
-    let answer = Duration::from_millis(25);
+    let answer = Duration::from_secs(1);
     let limits = Limits { redis_answer: answer, redis_retry: Duration::from_secs(60), ..Limits::default() };
     let url = RedisUrl::parse(&redis.url()).unwrap();
     let replica = SharedLimits::start(url, &site(), &limits, Metrics::new().unwrap(), CancellationToken::new());
@@ -113,6 +113,73 @@ async fn a_request_that_finds_the_server_frozen_waits_for_one_answers_time() {
     let verdict = tokio::time::timeout(Duration::from_secs(30), replica.count(GrantId::new(), &of_grant));
     assert_eq!(verdict.await, Ok(None));
     assert!(!replica.is_up());
+}
+
+/// A way to the server that takes its time; and how many connections went over it.
+async fn slow_way(to: String, delay: Duration) -> (SecretString, Arc<std::sync::atomic::AtomicUsize>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = SecretString::from(format!("redis://{}", listener.local_addr().unwrap()));
+    let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    actix_rt::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let (mut from_client, mut to_client) = client.into_split();
+            let server = tokio::net::TcpStream::connect(&to).await.unwrap();
+            let (mut from_server, mut to_server) = server.into_split();
+            actix_rt::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            actix_rt::spawn(async move {
+                let mut bytes = vec![0; 64 * 1024];
+                while let Ok(read @ 1..) = from_client.read(&mut bytes).await {
+                    tokio::time::sleep(delay).await;
+                    if to_server.write_all(&bytes[..read]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (url, connections)
+}
+
+#[actix_rt::test]
+async fn a_server_that_is_too_slow_for_requests_is_down_and_stays_so() {
+    let redis = TestRedis::start();
+    let address = redis.url().expose_secret().trim_start_matches("redis://").to_owned();
+    let (url, connections) = slow_way(address, Duration::from_millis(100)).await;
+    let (answer, retry) = (Duration::from_millis(25), Duration::from_millis(50));
+    let limits = Limits { redis_answer: answer, redis_retry: retry, ..Limits::default() };
+    let url = RedisUrl::parse(&url).unwrap();
+    let replica = SharedLimits::start(url, &site(), &limits, Metrics::new().unwrap(), CancellationToken::new());
+    until("the keeper tries it again and again", || {
+        assert!(!replica.is_up());
+        connections.load(Ordering::Relaxed) >= 3
+    })
+    .await;
+    assert_eq!(replica.count(GrantId::new(), &self::limits(10, 50)).await, None);
+}
+
+#[actix_rt::test]
+async fn a_key_that_holds_something_else_is_no_answer_for_its_grant_alone() {
+    let redis = TestRedis::start();
+    let replica = replica(&redis, PATIENT);
+    until("it is connected", || replica.is_up()).await;
+    let mut client = RedisUrl::parse(&redis.url()).unwrap().connect().await.unwrap();
+    let (list, word, far) = (GrantId::new(), GrantId::new(), GrantId::new());
+    let key = |grant: GrantId| format!("mosaic:work:rate:{grant}");
+    let of_list: () = redis::cmd("RPUSH").arg(key(list)).arg("x").query_async(&mut client).await.unwrap();
+    let of_word: () = redis::cmd("SET").arg(key(word)).arg("x").query_async(&mut client).await.unwrap();
+    let of_far: () = redis::cmd("SET").arg(key(far)).arg("9e18").query_async(&mut client).await.unwrap();
+    let ((), (), ()) = (of_list, of_word, of_far);
+    let limits = limits(10, 50);
+    for _ in 0..20 {
+        assert_eq!((replica.count(list, &limits).await, replica.count(word, &limits).await), (None, None));
+        assert_eq!(replica.count(GrantId::new(), &limits).await, Some(SharedVerdict::Passed));
+        assert!(replica.is_up());
+    }
+    let SharedVerdict::Refused { retry_after } = replica.count(far, &limits).await.unwrap() else { return };
+    assert!(retry_after <= Duration::from_secs(5), "{retry_after:?}");
 }
 
 #[actix_rt::test]
