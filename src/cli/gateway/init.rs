@@ -82,9 +82,10 @@ impl Init {
         let mut args = context.config_args().clone();
         args.set.extend(self.ca.iter().map(|kind| format!("ca.kind={kind}")));
         args.set.extend(self.step_ca.values(context.around()));
-        let set_up = initialise(&args, context.around())?;
-        if let (Some(certificate), Some(key)) = (&self.ca_cert, &self.ca_key) {
-            import_ca(&set_up.config, certificate, key)?;
+        let given = self.given_ca()?;
+        let set_up = initialise_if(&args, context.around(), |config| check_authority(config, given.as_ref()))?;
+        if let Some(given) = &given {
+            given.lay_down(&set_up.config)?;
         }
         let config = &set_up.config;
         let for_ca = match &config.ca.kind {
@@ -104,9 +105,54 @@ impl Init {
     }
 }
 
-/// Checks what the node was given for its step-ca, writes the template for it, and says what is to be done there.
+impl Init {
+    /// The CA to import; what could not be imported at the first boot is refused now.
+    fn given_ca(&self) -> Result<Option<GivenCa>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.ca_cert, &self.ca_key) else { return Ok(None) };
+        let read = |path: &Path| std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| failed(path, &e));
+        let (certificate_pem, key_pem) = (read(certificate)?, read(key)?);
+        CaMaterial::import(&certificate_pem, &key_pem, SystemClock.now()).map_err(|e| {
+            Failure::failed(format!("{}: {e}", certificate.display()))
+                .remedy("the certificate must be a CA's, in PEM; its key PEM in PKCS#8: openssl pkcs8 -topk8 -nocrypt")
+        })?;
+        Ok(Some(GivenCa { certificate_pem, key_pem }))
+    }
+}
+
+struct GivenCa {
+    certificate_pem: Zeroizing<String>,
+    key_pem: Zeroizing<String>,
+}
+
+impl GivenCa {
+    /// For the first boot, which seals it into the database and removes both files.
+    fn lay_down(&self, config: &Config) -> Result<(), Failure> {
+        let (certificate_file, key_file) = config.ca_import_files();
+        // The key first: the certificate's presence says that both are there.
+        for (file, text) in [(&key_file, &self.key_pem), (&certificate_file, &self.certificate_pem)] {
+            write_private(file, text).map_err(|e| failed(file, &e))?;
+        }
+        Ok(())
+    }
+}
+
+/// What can be wrong with the authority, before anything is made. A key that is laid down for a node that never imports it would lie
+/// there for ever.
+fn check_authority(config: &Config, given: Option<&GivenCa>) -> Result<(), Failure> {
+    match &config.ca.kind {
+        CaKind::Embedded => Ok(()),
+        CaKind::StepCa(_) if given.is_some() => Err(Failure::misused(
+            "--ca-cert and --ca-key are for a node that signs by itself, and this one has a step-ca",
+        )
+        .remedy("leave them out and give the key to step-ca, or choose a tier in which ca.kind can be embedded")),
+        CaKind::StepCa(step_ca) => {
+            step_ca.check_files().map_err(|error| Failure::failed(error.to_string()).remedy(error.remedy()))
+        }
+    }
+}
+
+/// Writes the template for step-ca, and says what is to be done there.
 fn for_authority(config: &Config, step_ca: &StepCaConfig) -> Result<String, Failure> {
-    step_ca.check_files().map_err(|error| Failure::failed(error.to_string()).remedy(error.remedy()))?;
     let template = config.state_dir.join("mosaic.tpl");
     write_private(&template, &setup::template(&config.ca.extension_arc)).map_err(|e| failed(&template, &e))?;
     let (site, arc, name) = (&config.site, config.ca.extension_arc.to_string(), &step_ca.provisioner);
@@ -152,15 +198,24 @@ fn text(set_up: &Initialised, file: &Path) -> String {
 
 /// Writes the configuration file, the state directory, the master secret and the first admin token. Also the demo's way.
 pub(crate) fn initialise(args: &ConfigArgs, around: &Surroundings) -> Result<Initialised, Failure> {
+    initialise_if(args, around, |_| Ok(()))
+}
+
+/// The same, unless `check` has something against the configuration.
+fn initialise_if(
+    args: &ConfigArgs,
+    around: &Surroundings,
+    check: impl FnOnce(&Config) -> Result<(), Failure>,
+) -> Result<Initialised, Failure> {
     let file = around.current_dir.join(args.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE)));
     let written = write_config(&file, args)?;
     let with_file = ConfigArgs { config: Some(file.clone()), ..ConfigArgs::default() };
-    let config = Config::load_in(&with_file, around).map_err(|errors| {
+    let config = Config::load_in(&with_file, around).map_err(|errors| Failure::failed(errors.to_string()));
+    let config = config.and_then(|config| check(&config).map(|()| config)).inspect_err(|_| {
         if written {
             // Nothing was set up yet: a corrected second try must not find the half of a first one.
             let _ = std::fs::remove_file(&file);
         }
-        Failure::failed(errors.to_string())
     })?;
     make_state_dir(&config, around)?;
     if let MasterSecretSource::File(path) = &config.master_secret {
@@ -261,22 +316,6 @@ fn make_admin_token(config: &Config) -> Result<String, Failure> {
     Ok(token.expose().to_owned())
 }
 
-/// Lays a CA down for the first boot; what could not be imported then is refused now.
-fn import_ca(config: &Config, certificate: &Path, key: &Path) -> Result<(), Failure> {
-    let read = |path: &Path| std::fs::read_to_string(path).map(Zeroizing::new).map_err(|e| failed(path, &e));
-    let (certificate_pem, key_pem) = (read(certificate)?, read(key)?);
-    CaMaterial::import(&certificate_pem, &key_pem, SystemClock.now()).map_err(|e| {
-        Failure::failed(format!("{}: {e}", certificate.display()))
-            .remedy("the certificate must be a CA's, in PEM; its key PEM in PKCS#8: openssl pkcs8 -topk8 -nocrypt")
-    })?;
-    let (certificate_file, key_file) = config.ca_import_files();
-    // The key first: the certificate's presence says that both are there.
-    for (file, text) in [(&key_file, &key_pem), (&certificate_file, &certificate_pem)] {
-        write_private(file, text).map_err(|e| failed(file, &e))?;
-    }
-    Ok(())
-}
-
 fn failed(path: &Path, error: &std::io::Error) -> Failure {
     Failure::failed(format!("{}: {error}", path.display()))
 }
@@ -332,6 +371,45 @@ mod tests {
         let state = dir.path().join("state");
         let bad = ConfigArgs { api_listen: Some("nowhere".to_owned()), ..args(&state) };
         assert_eq!(initialise(&bad, &around(dir.path())).unwrap_err().exit_code(), 1);
+        assert!(!dir.path().join("mosaic.toml").exists() && !state.exists());
+    }
+
+    fn with_step_ca(dir: &Path, state: &Path) -> ConfigArgs {
+        let set = [
+            "ca.kind=step-ca".to_owned(),
+            "ca.url=https://ca.home.example:9000".to_owned(),
+            format!("ca.root_sha256={}", "7f".repeat(32)),
+            format!("ca.password_file={}", dir.join("password").display()),
+        ];
+        ConfigArgs { set: set.to_vec(), ..args(state) }
+    }
+
+    #[test]
+    fn a_step_ca_whose_files_are_missing_leaves_nothing_behind_and_the_second_try_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let init = || {
+            initialise_if(&with_step_ca(dir.path(), &state), &around(dir.path()), |config| {
+                check_authority(config, None)
+            })
+        };
+        let refused = init().unwrap_err();
+        assert!(refused.text().contains("password"), "{}", refused.text());
+        assert!(!dir.path().join("mosaic.toml").exists() && !state.exists());
+        write_private(&dir.path().join("password"), "a word\n").unwrap();
+        init().unwrap();
+    }
+
+    #[test]
+    fn the_key_of_a_ca_is_never_laid_down_for_a_node_that_does_not_import_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        write_private(&dir.path().join("password"), "a word\n").unwrap();
+        let given = GivenCa { certificate_pem: String::new().into(), key_pem: String::new().into() };
+        let refused = initialise_if(&with_step_ca(dir.path(), &state), &around(dir.path()), |config| {
+            check_authority(config, Some(&given))
+        });
+        assert!(refused.unwrap_err().text().contains("--ca-key"));
         assert!(!dir.path().join("mosaic.toml").exists() && !state.exists());
     }
 }
