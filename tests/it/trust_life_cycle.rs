@@ -338,7 +338,8 @@ async fn every_decision_counts_on_open_connections_of_every_replica() {
             let here = index == turn % 3;
             let give_up = Instant::now() + crate::harness::wait::PATIENCE;
             loop {
-                let seen = shown(&wire.list().await.expect("an answer"));
+                let heard = wire.list().await.unwrap_or_else(|error| panic!("{what} on replica {index}: {error}"));
+                let seen = shown(&heard);
                 if seen == *after {
                     break;
                 }
