@@ -77,6 +77,14 @@ impl Sealing {
             );
         }
         self.metrics.sealed(round.events, round.broken);
+        if round.held_up > 0 {
+            self.metrics.lanes_held_up(round.held_up as u64);
+            tracing::warn!(
+                lanes = round.held_up,
+                "audit events were made with a master secret that this process does not have; what follows them is not sealed \
+                 until a replica that has it does: add it to the file, or run 'mosaic federation audit verify'"
+            );
+        }
         if let Some(why) = &round.stopped {
             self.metrics.seals_disowned();
             tracing::error!(why, "the audit log is not sealed any more: run 'mosaic federation audit verify'");

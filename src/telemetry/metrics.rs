@@ -42,6 +42,7 @@ pub struct Metrics {
     audit_sealed: Counter<u64>,
     audit_broken: Counter<u64>,
     audit_disowned: Counter<u64>,
+    audit_held_up: Counter<u64>,
     authority_fresh: Gauge<u64>,
     links: Mutex<LinkGauges>,
     crl_seconds: Gauge<i64>,
@@ -128,6 +129,10 @@ impl Metrics {
             audit_broken: counter(
                 "mosaic_audit_broken",
                 "Audit events that were altered or removed before they were sealed; anything but zero is tampering",
+            ),
+            audit_held_up: counter(
+                "mosaic_audit_held_up",
+                "Lanes of the audit log, per round, whose sealing waits for a master secret that this replica does not have",
             ),
             audit_disowned: counter(
                 "mosaic_audit_disowned",
@@ -220,6 +225,11 @@ impl Metrics {
     pub fn sealed(&self, events: u64, broken: u64) {
         self.audit_sealed.add(events, &[]);
         self.audit_broken.add(broken, &[]);
+    }
+
+    /// Lanes that a round of sealing could not go on with.
+    pub fn lanes_held_up(&self, lanes: u64) {
+        self.audit_held_up.add(lanes, &[]);
     }
 
     /// A round of sealing met seals that this node cannot own.

@@ -12,7 +12,7 @@
 //! What stands in the database may be anybody's. So a sealer goes on only from seals that are this site's: our signature over a seal
 //! vouches for what it follows. Where the chain or a lane ends with another's seal it makes none, and says so every round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
@@ -221,7 +221,8 @@ impl AuditSealer {
             return Ok(Some((Round::stopped(why), false)));
         }
         let head = Head::of(newest.as_ref(), &self.keys);
-        let mut work = Work { sealer: self, now: Micros::of(now), head, made: Round::default(), newest };
+        let mut work =
+            Work { sealer: self, now: Micros::of(now), head, made: Round::default(), held_up: BTreeSet::new(), newest };
         let mut sealed = Vec::new();
         if work.head.position == 0 {
             work.seal_what_there_was(&*transaction).await?;
@@ -242,6 +243,7 @@ impl AuditSealer {
         transaction.commit().await.or_fault(WHAT)?;
         sealed.into_iter().for_each(|(lane, last)| self.lanes.sealed(lane, last));
         let mut made = work.made;
+        made.held_up = work.held_up.len();
         made.head = work.newest.and_then(|newest| newest.checkpoint(&self.keys.site));
         Ok(Some((made, more)))
     }
@@ -335,6 +337,7 @@ struct Work<'a> {
     now: Micros,
     head: Head,
     made: Round,
+    held_up: BTreeSet<Uuid>,
     newest: Option<SignedSeal>,
 }
 
@@ -372,20 +375,28 @@ impl Work<'_> {
         );
         let statement = client.prepare(&sql).await.or_fault(WHAT)?;
         let rows = client.query(&statement, &[&lane, &upto, &(upto.saturating_add(batch))]).await.or_fault(WHAT)?;
-        let (mut events, mut unknown) = (Vec::with_capacity(rows.len()), None);
+        let (mut events, mut strange) = (Vec::with_capacity(rows.len()), Vec::new());
         for event in rows.iter().map(Stored::of) {
             let said = verdict(&self.sealer.keys, &event);
             if said == MacVerdict::UnknownKey {
-                unknown = unknown.or(event.event.number);
+                strange.extend(event.event.number);
             }
             events.push((event, said == MacVerdict::Genuine));
         }
+        // Beside a genuine event of its number it is nobody's.
+        let has_genuine = |number: &i64| {
+            let start = events.partition_point(|(event, _)| event.event.number < Some(*number));
+            let mut of_number = events[start..].iter().take_while(|(event, _)| event.event.number == Some(*number));
+            of_number.any(|(_, genuine)| *genuine)
+        };
+        let unknown = strange.into_iter().find(|number| !has_genuine(number));
         // What lies before a genuine event, or before what its writer knows of, was there: a lane has no gaps of its own.
         let known = events.iter().filter(|(_, genuine)| *genuine).filter_map(|(event, _)| event.event.number).max();
         let mut end = known.unwrap_or(upto).max(claim).min(upto.saturating_add(batch));
         // Made with a secret that this process does not have: whoever has it may seal it, and here nobody can say what it is.
         if let Some(unknown) = unknown {
             end = end.min(unknown - 1).max(upto);
+            self.held_up.insert(lane);
         }
         if end <= upto {
             return Ok(upto);

@@ -511,3 +511,23 @@ async fn a_chain_that_was_kept_is_not_begun_anew_and_only_a_chain_through_it_rep
     assert_eq!(log.client.query_one("SELECT count(*) FROM audit_seals", &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!(name(log.verify_elsewhere(std::slice::from_ref(&head)).await.problem), ("cut", None, Some(1)));
 }
+
+#[actix_rt::test]
+async fn an_event_of_an_unknown_secret_holds_up_its_lane_and_is_counted_unless_it_stands_beside_the_genuine_one() {
+    let log = Log::unguarded().await;
+    log.tamper(
+        "INSERT INTO federation_audit_log (seq, at, request_id, action, outcome, suppressed, lane, number, digest, key_id)
+         SELECT 1000, at, request_id, action, outcome, suppressed, lane, number, digest, '\\x0000000000000000'
+         FROM federation_audit_log WHERE number = 6",
+    )
+    .await;
+    let round = log.seal().await;
+    assert_eq!((round.events, round.broken, round.held_up), (3, 0, 0), "the genuine one is sealed");
+    assert_eq!(log.problem().await, ("inserted", Some(6), Some(log.position().await)));
+    log.restore().await;
+    log.tamper("UPDATE federation_audit_log SET key_id = '\\x0000000000000000' WHERE number = 7").await;
+    for sealed in [1, 0] {
+        let round = log.seal().await;
+        assert_eq!((round.events, round.held_up), (sealed, 1), "nothing behind it, and it is told each round");
+    }
+}
