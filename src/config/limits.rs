@@ -259,7 +259,7 @@ limits! {
         handshake_events_address: count = 5 in 0..=100_000, "handshake_events_per_address",
             "refused handshakes of one address that the audit holds one by one, per window; more are counted";
         handshake_events: count = 100 in 0..=100_000, "handshake_events",
-            "the same of all addresses together: what a stranger can write into the audit costs him nothing";
+            "the same of all addresses together, and once more of those that showed a certificate of this site's: what a stranger can write costs him nothing";
         handshake_addresses: slots = 100 in 1..=100_000, "handshake_addresses",
             "addresses that are counted apart, per window: each leaves one event with its count";
         handshake_window: s = 60 in 1..=86_400, "handshake_window_s", "how long refused handshakes are counted before the count is written down";

@@ -130,7 +130,7 @@ impl Node {
     pub(super) async fn stop(self) {
         self.doors.close().await;
         self.registry.drain().await;
-        self.refusals.close_window().await;
+        self.refusals.last_window().await;
         self.audit.drain().await;
         self.stop.cancel();
         self.sealing.last_round().await;

@@ -8,7 +8,7 @@
 //! A handshake never waits for any of it, and however many are refused, what is written per window is bounded.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mosaic_actors::audit_writer::AuditHandle;
@@ -21,10 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{OnRefused, RefusedHandshake};
+use crate::tls::{HandshakeRefusal, OnRefused, RefusedHandshake};
 
 /// Events that wait for the log. More are counted instead.
 const WAITING: usize = 64;
+
+/// How long writing the last counts may take: a log that is frozen does not hold up the end of the node.
+const LAST_WINDOW: Duration = Duration::from_secs(3);
 
 /// What stands where the events of an address were counted only.
 const SUPPRESSED: &str = "suppressed";
@@ -32,10 +35,16 @@ const SUPPRESSED: &str = "suppressed";
 /// The node's refused handshakes.
 #[derive(Clone)]
 pub(super) struct Refusals {
-    window: Arc<Mutex<Suppression<Source>>>,
+    windows: Arc<Windows>,
     audit: AuditHandle,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+}
+
+/// What showed a certificate of this site's has bounds of its own: strangers cannot use them up.
+struct Windows {
+    strangers: Mutex<Suppression<Source>>,
+    ours: Mutex<Suppression<Source>>,
 }
 
 /// An address; of IPv6 the network of 64 bits, which one household has as a whole. `None`: a socket without one.
@@ -55,7 +64,9 @@ impl Refusals {
             in_all: limits.handshake_events,
             sources: limits.handshake_addresses,
         };
-        let refusals = Self { window: Arc::new(Mutex::new(Suppression::new(bounds))), audit, clock, metrics };
+        let windows =
+            Windows { strangers: Mutex::new(Suppression::new(bounds)), ours: Mutex::new(Suppression::new(bounds)) };
+        let refusals = Self { windows: Arc::new(windows), audit, clock, metrics };
         let (queue, queued) = mpsc::channel(WAITING);
         actix_rt::spawn(refusals.clone().write(queued, limits.handshake_window, stop));
         let told = refusals.clone();
@@ -66,11 +77,12 @@ impl Refusals {
         self.metrics.handshake_refused(refused.reason.as_str());
         tracing::debug!(reason = refused.reason.as_str(), remote = ?refused.remote, "a handshake was refused");
         let source = refused.remote.map(household);
-        if !self.window().admits(&source) {
+        let window = self.window_of(refused.reason);
+        if !lock(window).admits(&source) {
             return;
         }
         if queue.try_send(refused).is_err() {
-            self.window().could_not(&source);
+            lock(window).could_not(&source);
         }
     }
 
@@ -94,17 +106,30 @@ impl Refusals {
         };
         if let Err(fault) = self.audit.record(event).await {
             tracing::warn!(%fault, "a refused handshake could not be written down; it is counted");
-            self.window().could_not(&source);
+            lock(self.window_of(refused.reason)).could_not(&source);
         }
     }
 
-    /// Writes down what was counted: at the end of a window, and of the node.
-    pub(super) async fn close_window(&self) {
-        let counted = self.window().close();
-        for suppressed in counted {
-            let event = self.event(SUPPRESSED, suppressed.source.flatten(), suppressed.events);
-            if let Err(fault) = self.audit.record(event).await {
-                tracing::warn!(%fault, events = suppressed.events, "a count of refused handshakes was lost");
+    /// The end of the node: what was counted is written down, if the log takes it.
+    pub(super) async fn last_window(&self) {
+        if tokio::time::timeout(LAST_WINDOW, self.close_window()).await.is_err() {
+            tracing::warn!("writing down the counts of refused handshakes took too long; they are lost");
+        }
+    }
+
+    /// Writes down what was counted. What the log does not take is told with the next window, and nothing else is tried meanwhile.
+    async fn close_window(&self) {
+        for window in [&self.windows.strangers, &self.windows.ours] {
+            let mut counted = lock(window).close().into_iter();
+            while let Some(suppressed) = counted.next() {
+                let event = self.event(SUPPRESSED, suppressed.source.flatten(), suppressed.events);
+                if let Err(fault) = self.audit.record(event).await {
+                    tracing::warn!(%fault, "counts of refused handshakes could not be written down; they are counted on");
+                    let mut window = lock(window);
+                    window.put_back(suppressed);
+                    counted.for_each(|suppressed| window.put_back(suppressed));
+                    return;
+                }
             }
         }
     }
@@ -131,10 +156,14 @@ impl Refusals {
         }
     }
 
-    fn window(&self) -> std::sync::MutexGuard<'_, Suppression<Source>> {
-        // Held for a look into a small map.
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    fn window_of(&self, reason: HandshakeRefusal) -> &Mutex<Suppression<Source>> {
+        if reason.of_our_certificate() { &self.windows.ours } else { &self.windows.strangers }
     }
+}
+
+fn lock(window: &Mutex<Suppression<Source>>) -> MutexGuard<'_, Suppression<Source>> {
+    // Held for a look into a small map.
+    window.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn household(address: IpAddr) -> IpAddr {

@@ -54,6 +54,12 @@ impl HandshakeRefusal {
             Self::TimedOut => "handshake_timeout",
         }
     }
+
+    /// Whether a certificate of this site's was shown: not everybody can cause that.
+    #[must_use]
+    pub fn of_our_certificate(self) -> bool {
+        matches!(self, Self::Revoked | Self::NotTheHolder)
+    }
 }
 
 /// What one connection has shown so far.
@@ -104,10 +110,9 @@ impl Shown {
                 });
             }
         }
-        if !state.passed {
-            let parsed = parse_certificate(certificate).ok();
-            state.serial = parsed.and_then(|parsed| check_serial(parsed.raw_serial()).ok());
-        }
+        // Also of one that passed: whoever shows it may not have its key.
+        let parsed = parse_certificate(certificate).ok();
+        state.serial = parsed.and_then(|parsed| check_serial(parsed.raw_serial()).ok());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -183,3 +183,47 @@ async fn a_count_that_is_not_written_yet_is_written_when_the_node_stops() {
     let sql = "SELECT suppressed FROM federation_audit_log WHERE reason = 'suppressed'";
     assert_eq!(database.query_one(sql, &[]).await.expect("one count").get::<_, i64>(0), 4);
 }
+
+#[tokio::test]
+async fn who_copied_a_certificate_leaves_its_serial_also_behind_a_flood_of_strangers() {
+    let owner = owner("[limits]\nhandshake_events = 1\nhandshake_window_s = 3600\n").await;
+    for _ in 0..5 {
+        assert!(!owner.answers(None).await);
+    }
+    owner.handshake(1).await;
+    let copied = owner.certificate(0x21, |_| {});
+    let thiefs = KeyPair::generate().expect("a key").serialize_der();
+    let tls = client_tls(Some((&copied, &thiefs)));
+    let heard = async { Wire::open(&owner.node.address("federation"), tls).await?.list().await }.await;
+    assert!(heard.is_err(), "without its key");
+    let event = owner.handshake(2).await;
+    assert_eq!(
+        (event["reason"].as_str(), event["serial"].as_str()),
+        (Some("not_the_holder"), Some("21".repeat(16).as_str())),
+        "{event}"
+    );
+}
+
+#[tokio::test]
+async fn counts_that_the_log_does_not_take_are_written_once_it_does() {
+    let owner = owner("[limits]\nhandshake_events_per_address = 1\nhandshake_window_s = 1\n").await;
+    let database = owner.node.database().connect().await;
+    database.batch_execute("ALTER TABLE federation_audit_log RENAME TO elsewhere").await.expect("taken away");
+    for _ in 0..5 {
+        assert!(!owner.answers(None).await);
+    }
+    until("a count was tried in vain, again and again", || async {
+        let metrics = owner.node.anonymous().get("/metrics").await.text();
+        let failed = metrics.lines().find_map(|line| line.strip_prefix("mosaic_audit_failed "));
+        failed.and_then(|failed| failed.parse::<f64>().ok()).filter(|failed| *failed >= 4.0)
+    })
+    .await;
+    database.batch_execute("ALTER TABLE elsewhere RENAME TO federation_audit_log").await.expect("given back");
+    until("nothing is lost", || async {
+        let events = owner.handshakes().await;
+        let counted: i64 = events.iter().map(|event| event["suppressed"].as_i64().unwrap_or(0)).sum();
+        let written = events.iter().filter(|event| event["reason"] == "no_certificate").count();
+        (counted + written as i64 == 5).then_some(())
+    })
+    .await;
+}

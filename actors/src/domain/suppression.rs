@@ -74,6 +74,17 @@ impl<S: Eq + Hash + Ord + Clone> Suppression<S> {
         }
     }
 
+    /// What was told of a window and could not be written is counted on in this one.
+    pub fn put_back(&mut self, told: Suppressed<S>) {
+        let full = self.sources.len() >= self.limits.sources;
+        match told.source {
+            Some(source) if !full || self.sources.contains_key(&source) => {
+                self.sources.entry(source).or_default().suppressed += told.events;
+            }
+            _ => self.others += told.events,
+        }
+    }
+
     /// Ends the window: what was counted only, by source, and the next window begins.
     pub fn close(&mut self) -> Vec<Suppressed<S>> {
         let mut told: Vec<Suppressed<S>> = self
@@ -122,6 +133,22 @@ mod tests {
         window.could_not(&7);
         window.could_not(&9);
         assert_eq!(window.close(), [suppressed(Some(7), 1), suppressed(None, 1)]);
+    }
+
+    #[test]
+    fn what_is_put_back_is_told_with_the_next_window_within_the_same_bounds() {
+        let mut window = Suppression::new(LIMITS);
+        for source in 0..4 {
+            (0..4).for_each(|_| _ = window.admits(&source));
+        }
+        let told = window.close();
+        let events: u64 = told.iter().map(|suppressed| suppressed.events).sum();
+        assert!(window.admits(&9), "another source comes first");
+        told.into_iter().for_each(|told| window.put_back(told));
+        (0..3).for_each(|_| _ = window.admits(&9));
+        let again = window.close();
+        assert!(again.len() <= LIMITS.sources + 1, "{again:?}");
+        assert_eq!(again.iter().map(|suppressed| suppressed.events).sum::<u64>(), events + 2);
     }
 
     proptest! {
