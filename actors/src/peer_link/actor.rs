@@ -269,7 +269,7 @@ impl PeerLink {
         let outdated = std::mem::take(&mut self.refresh.outdated);
         let answer = self.end(permission, end, ctx);
         if outdated {
-            self.refresh(ctx);
+            self.refresh_later(Some(REFRESH_MIN), ctx);
         } else if let Ok(PeerAnswer::Capabilities(capabilities)) = answer {
             let known = KnownCapabilities { capabilities: Arc::new(capabilities), since: Instant::now() };
             self.board.set_capabilities(Some(known));

@@ -30,6 +30,11 @@ use crate::ports::peer_transport::{PeerNews, PeerTransport, Standing, WatchEar};
 const NEWS_WAITING_MAX: usize = 8;
 /// Acknowledgements on their way to the peer. One that does not fit is left out: it only tells the owner how quick we are.
 const ACKNOWLEDGEMENTS_WAITING_MAX: usize = 8;
+/// Changes of the standing of a grant in a minute; a peer that tells more is a bad one.
+const CHANGES_MAX: u32 = 10;
+const MINUTE: Duration = Duration::from_secs(60);
+/// A watch that was up for so many first waits ends the back-off; whatever a shorter one said does not.
+const STEADY: u32 = 10;
 /// By how much a wait is spread, so that the links of many sites do not come back together to a node that was started anew.
 const SPREAD: f64 = 0.9;
 
@@ -79,13 +84,43 @@ pub(super) struct Watching {
     task: JoinSet<()>,
     acknowledge: Option<mpsc::Sender<u64>>,
     status: WatchStatus,
+    /// When this watch said its first word.
+    up: Option<Instant>,
+    changes: Changes,
     failures: u32,
     next: Option<SpawnHandle>,
 }
 
+/// How many changes were told within the minute, by one watch or by several.
+#[derive(Debug, Default)]
+struct Changes {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Changes {
+    /// Counts one more; false when it is too much.
+    fn count(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now >= since + MINUTE) {
+            *self = Self { since: Some(now), count: 0 };
+        }
+        self.count += 1;
+        self.count <= CHANGES_MAX
+    }
+}
+
 impl Default for Watching {
     fn default() -> Self {
-        Self { number: 0, task: JoinSet::new(), acknowledge: None, status: WatchStatus::Off, failures: 0, next: None }
+        Self {
+            number: 0,
+            task: JoinSet::new(),
+            acknowledge: None,
+            status: WatchStatus::Off,
+            up: None,
+            changes: Changes::default(),
+            failures: 0,
+            next: None,
+        }
     }
 }
 
@@ -131,6 +166,10 @@ impl PeerLink {
     /// No watch from now on: the link ends, or has nothing to learn.
     pub(super) fn stop_watching(&mut self) {
         self.watching.end();
+        let steady = self.parts.limits.watch.retry.saturating_mul(STEADY).min(self.parts.limits.watch.retry_max);
+        if self.watching.up.take().is_some_and(|up| up.elapsed() >= steady) {
+            self.watching.failures = 0;
+        }
         self.watching.status = WatchStatus::Off;
         self.core.unwatched();
     }
@@ -233,13 +272,20 @@ impl PeerLink {
                 self.core.heard(self.parts.clock.now());
                 self.publish();
             }
+            // The first line of a watch is no change, and watches that end after it have their back-off.
+            PeerNews::Grant { .. } if self.watching.is_up() && !self.watching.changes.count(Instant::now()) => {
+                self.stop_watching();
+                let fault = Fault::new(FaultKind::BadAnswer, Stage::Parse);
+                self.watch_failed(fault.with_message("the peer's grant changes all the time"), ctx);
+            }
             PeerNews::Grant { number, standing } => {
                 self.stands(standing, ctx);
                 if let Some(acknowledge) = &self.watching.acknowledge {
                     let _left_out = acknowledge.try_send(number);
                 }
             }
-            PeerNews::Closing => self.watching.failures = 0,
+            // It is tried again like any that ended.
+            PeerNews::Closing => {}
             // Others of this site watch; should they end, this one is wanted again.
             PeerNews::Superseded => {
                 self.stop_watching();
@@ -253,7 +299,7 @@ impl PeerLink {
         let opened = !self.watching.is_up();
         if opened {
             self.watching.status = WatchStatus::Up { since: self.parts.clock.now() };
-            self.watching.failures = 0;
+            self.watching.up = Some(Instant::now());
         }
         let (told, changed) = match standing {
             Standing::Active { changed } => (LinkState::Active, changed),

@@ -317,3 +317,64 @@ async fn a_watch_that_says_nothing_keeps_its_place_among_the_nodes_own_calls_no_
         assert!(link.ask(list_ask(10)).await.is_ok());
     }
 }
+
+#[actix::test]
+async fn a_watch_that_ends_after_its_first_words_does_not_end_the_back_off_and_one_that_lasted_does() {
+    tokio::time::pause();
+    let peer = FakePeer::with_rows(&[]).watchable();
+    let bench = Bench::start(link("work"), &peer);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let ended = Instant::now();
+        let watch = bench.next_watch().await;
+        waits.push(ended.elapsed().as_secs());
+        watch.says(1, ACTIVE);
+        until("the watch is up", || bench.is_up()).await;
+        for news in [PeerNews::Heartbeat, PeerNews::Closing] {
+            watch.news.try_send(news).unwrap();
+        }
+        drop(watch);
+        until("the watch is down", || !bench.is_up()).await;
+    }
+    assert!(waits.windows(2).skip(1).all(|pair| pair[1] > pair[0]), "{waits:?}");
+    assert!(waits[5] >= 15, "{waits:?}");
+    let watch = bench.next_watch().await;
+    watch.says(1, ACTIVE);
+    until("the watch is up", || bench.is_up()).await;
+    sleep(Duration::from_secs(60)).await;
+    drop(watch);
+    until("the watch is down", || !bench.is_up()).await;
+    let ended = Instant::now();
+    bench.next_watch().await;
+    assert!(ended.elapsed() < Duration::from_secs(3), "{:?}", ended.elapsed());
+}
+
+#[actix::test]
+async fn a_grant_that_changes_all_the_time_costs_its_watch_and_few_fetches() {
+    tokio::time::pause();
+    let peer = FakePeer::with_rows(&[]).watchable();
+    let (bench, watch) = Bench::watching(&peer).await;
+    for number in 2..12 {
+        watch.says(number, CHANGED);
+        sleep(Duration::from_millis(16)).await;
+    }
+    assert!(bench.is_up(), "ten changes are possible");
+    watch.says(12, CHANGED);
+    until("the watch is down", || !bench.is_up()).await;
+    let status = bench.link.status().watch.clone();
+    assert!(matches!(&status, WatchStatus::Down { fault, .. } if fault.kind == FaultKind::BadAnswer), "{status:?}");
+    // It is opened anew, hears how things stand, and bears no more until the minute is over.
+    let again = bench.next_watch().await;
+    again.says(1, ACTIVE);
+    until("the watch is up again", || bench.is_up()).await;
+    again.says(2, CHANGED);
+    until("the watch is down again", || !bench.is_up()).await;
+    sleep(MINUTE).await;
+    let later = bench.next_watch().await;
+    later.says(1, ACTIVE);
+    later.says(2, CHANGED);
+    sleep(Duration::from_secs(1)).await;
+    assert!(bench.is_up(), "a change now and then is none too many");
+    assert!(peer.capability_calls.load(Ordering::SeqCst) < 20);
+    assert_eq!(bench.kind().await, None, "questions are answered all the while");
+}
