@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -139,12 +139,9 @@ impl Stage {
 
     /// Local rows come, the peer's do not, and the reason is one of these.
     async fn lost(&self, statuses: &[&str]) {
-        let asked = Instant::now();
         let answer = self.list().await;
         assert_eq!(titles(&answer), ["home 0"], "{answer}");
         assert!(statuses.iter().any(|status| answer["_sources"]["work"]["status"] == *status), "{answer}");
-        // The peer's budget is 3 s of the question's 10; what is over that only bounds a failure.
-        assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
     }
 
     /// Nobody asks anything, and still the watch is known to be down.
