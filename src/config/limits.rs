@@ -158,6 +158,12 @@ impl Limits {
     pub(crate) fn pooled_connections(&self) -> usize {
         self.sessions_pool + Self::row_connections(self.sessions_pool) + self.peers_pool
     }
+
+    /// Threads of a listener on this machine: more than cores only cost memory.
+    #[must_use]
+    pub fn workers_here(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(self.workers)
+    }
 }
 
 impl Default for Limits {
@@ -235,7 +241,7 @@ limits! {
             "before the first try and after a watch that ended, spread over its double, so that a restarted owner is not stormed; it doubles";
         watch_retry_max: ms = 120_000 in 10..=3_600_000, "watch_retry_max_ms",
             "longest such pause, and the one for a peer without watch: the link learns from answers meanwhile";
-        watches: slots = 4_096 in 1..=1_000_000, "watches", "of all grants; a quiet connection of about 40 KiB each. The next gets 429";
+        watches: slots = 4_096 in 1..=1_000_000, "watches", "of all grants, and never more than half of the connections of the listener; a quiet connection of about 40 KiB each. The next gets 429";
         watches_per_grant: slots = 4 in 1..=256, "watches_per_grant",
             "a watch for each replica of the asking site; one more takes the place of the oldest";
         watch_receipt: ms = 5_000 in 100..=60_000, "watch_receipt_ms",

@@ -18,6 +18,7 @@ const FULL_WAIT: Duration = Duration::from_secs(60);
 /// Bounds of watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchBounds {
+    /// At most half of the listener's connections: a watch keeps one, and questions need some too.
     pub all: usize,
     pub per_grant: usize,
     pub heartbeat: Duration,
@@ -27,8 +28,9 @@ pub struct WatchBounds {
 
 impl From<&Limits> for WatchBounds {
     fn from(limits: &Limits) -> Self {
+        let connections = limits.federation_connections.saturating_mul(limits.workers_here());
         Self {
-            all: limits.watches,
+            all: limits.watches.min(connections / 2).max(1),
             per_grant: limits.watches_per_grant,
             heartbeat: limits.watch_heartbeat,
             receipt: limits.watch_receipt,
@@ -165,6 +167,16 @@ mod tests {
         watches.close();
         assert_eq!(second.lost().await, Leave::Closing);
         assert!(watches.enter(other).is_err());
+    }
+
+    #[test]
+    fn watches_leave_half_of_the_connections_to_questions() {
+        let limits = Limits { workers: 1, federation_connections: 100, watches: 4_096, ..Limits::default() };
+        assert_eq!(WatchBounds::from(&limits).all, 50);
+        assert_eq!(WatchBounds::from(&Limits { watches: 30, ..limits }).all, 30);
+        let default = Limits::default();
+        let connections = default.federation_connections * default.workers_here();
+        assert!(WatchBounds::from(&default).all <= connections / 2);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Database {
         }
         let sessions = limits::pool(&config.limits, "sessions", config.limits.sessions_pool);
         let peers = limits::pool(&config.limits, "peers", config.limits.peers_pool);
-        let pools = Pools::new(&url, &sessions, &peers, doors::workers(config.limits.workers))
+        let pools = Pools::new(&url, &sessions, &peers, config.limits.workers_here())
             .map_err(|error| BootError::new(STEP, error, "correct postgres.url"))?;
         warm(&pools);
         let feed_options = limits::pool(&config.limits, "feed", 1);

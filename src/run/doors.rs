@@ -151,7 +151,7 @@ fn api(parts: &Parts, socket: TcpListener) -> Result<Server, BootError> {
         // A session that hangs up is gone: its question ends here, at every peer, and in their databases. Who only closes its
         // sending side looks the same and gets no answer; clients of HTTP do not do that.
         .h1_allow_half_closed(false)
-        .workers(workers(limits.workers))
+        .workers(limits.workers_here())
         .backlog(limits.backlog)
         .keep_alive(limits.keep_alive)
         .client_request_timeout(limits.request_head)
@@ -183,7 +183,7 @@ fn federation(
         on_refused,
     };
     let identify_peer = Arc::new(on_connect(parts.pki.arc.clone(), parts.pki.ca.root(), Arc::clone(&parts.clock)));
-    let (workers, backlog, connections) = (workers(limits.workers), limits.backlog, limits.federation_connections);
+    let (workers, backlog, connections) = (limits.workers_here(), limits.backlog, limits.federation_connections);
     let service = move || {
         let (services, metrics) = (services.clone(), Arc::clone(&metrics));
         let app = App::new()
@@ -271,9 +271,4 @@ fn api_tls(files: &TlsFiles) -> Result<rustls::ServerConfig, BootError> {
 
 fn cannot(listener: &'static str, error: std::io::Error) -> BootError {
     BootError::new("listeners", error, format!("the {listener} listener cannot be served; report this as a defect"))
-}
-
-/// More threads than cores only cost memory.
-pub(super) fn workers(limit: usize) -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(limit)
 }
