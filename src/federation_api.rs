@@ -22,6 +22,7 @@ use crate::wire::where_v1::WhereLimits;
 
 pub mod admission;
 pub mod capabilities;
+pub mod contacts;
 pub mod get;
 pub mod inbound;
 pub mod list;
@@ -35,6 +36,7 @@ pub mod watches;
 mod tests;
 
 pub use admission::Admission;
+pub use contacts::Contacts;
 pub use renewal::Renewal;
 pub use watches::{WatchBounds, Watches};
 
@@ -55,7 +57,7 @@ pub struct Services {
     pub renewal: Renewal,
     pub watches: Arc<Watches>,
     /// Told of every holder that was heard from: a link in the other direction may wait for it.
-    pub heard_from: Box<dyn Fn(&SiteName) + Send + Sync>,
+    pub contacts: Contacts,
     /// Authenticates the cursors handed to peers.
     pub cursor_key: MacKey,
     /// Keys the query hashes of the audit log.
@@ -63,12 +65,6 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
     pub limits: FederationLimits,
-}
-
-impl Services {
-    fn heard_from(&self, peer: &SiteName) {
-        (self.heard_from)(peer);
-    }
 }
 
 /// Bounds of one inbound request.

@@ -142,9 +142,11 @@ impl Inbound {
         let services = self.services.clone();
         self.know(grant);
         services.renewal.note_use(grant, &identity.serial, &*services.clock);
-        services.heard_from(&grant.peer);
         match services.admission.admit(grant).await {
-            Ok(ticket) => Ok(ticket),
+            Ok(ticket) => {
+                services.contacts.heard_from(&grant.peer);
+                Ok(ticket)
+            }
             Err(refused) => Err(self.over_limit(refused).await),
         }
     }
@@ -260,16 +262,15 @@ impl Inbound {
         }
     }
 
-    /// The holder acted on a change of its grant `after` it was told. What cannot be written down is only logged: it happened.
-    pub(super) async fn receipt(&self, of: &'static str, after: Duration) {
-        let event = AuditEvent {
+    /// The holder acted on a change of its grant, which made it `version`, `after` it was told. What cannot be written down is only
+    /// logged: it happened.
+    pub(super) fn receipt(&self, of: &'static str, version: Option<i64>, after: Duration) {
+        self.record_aside(AuditEvent {
             action: AuditAction::Receipt,
             latency: after,
+            grant_version: version,
             ..self.event(AuditOutcome::Allowed, Some(of), 0, 0)
-        };
-        if let Err(fault) = self.services.audit.record(event).await {
-            tracing::warn!(%fault, of, "a receipt was lost");
-        }
+        });
     }
 
     /// The event of an answer that its own transaction writes down.

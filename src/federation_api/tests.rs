@@ -211,7 +211,7 @@ impl Owner {
             admission: Admission::default(),
             renewal: Renewal::new(nowhere(), Arc::new(NoCa), ExtensionArc::default(), cache.clone()),
             watches: Watches::new(cache.clone(), (&Limits::default()).into()),
-            heard_from: Box::new(|_| {}),
+            contacts: Contacts::new(|_| {}),
             cursor_key: secret.mac_key("peer cursor"),
             query_hash_key: secret.mac_key("query hash"),
             clock,

@@ -33,6 +33,8 @@ use crate::wire::federation_v1::{WATCH_MEDIA_TYPE, WatchAcknowledgement, WatchLi
 const LINE_BYTES_MAX: usize = 128;
 /// News that wait for their acknowledgement; of more, the oldest count as never acknowledged.
 const WAITING_MAX: usize = 32;
+/// Acknowledgements of nothing that waits; whoever sends more is not listened to any more. Some come for news that waited too long.
+const STRAY_MAX: u32 = 64;
 
 /// Says how the grant stands, at once and whenever that changes, with heartbeats in between. A suspended grant may be watched too.
 #[utoipa::path(post, path = "/api/federation/v1/watch", tag = "federation",
@@ -65,6 +67,8 @@ pub(crate) async fn watch(
             payload: Some(payload),
             line: BytesMut::new(),
             said: None,
+            known: None,
+            stray: 0,
             number: 0,
             waiting: VecDeque::new(),
             last: None,
@@ -95,10 +99,12 @@ enum Standing {
 }
 
 impl Standing {
-    /// The word for it, as news after `before`; nothing where it is none.
-    fn news(&self, before: Option<&Self>) -> Option<&'static str> {
+    /// The word for it, as news after `before`; nothing where it is none. `known` is the active grant that was told last, if it was
+    /// not suspended since: what changed while the rights were unknown is a change.
+    fn news(&self, before: Option<&Self>, known: Option<&Arc<Grant>>) -> Option<&'static str> {
         match (self, before) {
             (Self::Active(grant), Some(Self::Active(known))) => is_other(grant, known).then_some("grant_changed"),
+            (Self::Active(grant), _) if known.is_some_and(|known| is_other(grant, known)) => Some("grant_changed"),
             (Self::Unknown, Some(Self::Unknown)) | (Self::Suspended, Some(Self::Suspended)) => None,
             (Self::Active(_), _) => Some("grant_active"),
             (Self::Unknown, _) => Some("rights_unknown"),
@@ -132,8 +138,11 @@ struct Stream {
     /// The line that is not whole yet.
     line: BytesMut,
     said: Option<Standing>,
+    /// The active grant that was told last, unless it was suspended since.
+    known: Option<Arc<Grant>>,
     number: u64,
     waiting: VecDeque<Waiting>,
+    stray: u32,
     heartbeat_at: Instant,
     /// Everything is said; until then the last acknowledgement is waited for.
     last: Option<Instant>,
@@ -143,6 +152,8 @@ struct Stream {
 struct Waiting {
     number: u64,
     event: &'static str,
+    /// Of the grant, when this was said.
+    version: Option<i64>,
     since: Instant,
 }
 
@@ -161,7 +172,7 @@ impl Stream {
                 biased;
                 leave = self.place.lost() => return Some((goodbye(leave), None)),
                 () = self.changes.changed(), if ends.is_none() => {}
-                piece = next_piece(&mut self.payload) => self.acknowledged(piece).await,
+                piece = next_piece(&mut self.payload) => self.acknowledged(piece),
                 () = sleep_until(ends.unwrap_or(beats)) => {
                     if ends.is_some() {
                         return None;
@@ -179,15 +190,15 @@ impl Stream {
         if self.last.is_some() {
             return None;
         }
-        let standing = self.standing();
-        let event = standing.news(self.said.as_ref())?;
+        let (standing, version) = self.standing();
+        let event = standing.news(self.said.as_ref(), self.known.as_ref())?;
         let now = Instant::now();
         let numbered = event.starts_with("grant_").then(|| {
             self.number += 1;
             if self.waiting.len() >= WAITING_MAX {
                 self.waiting.pop_front();
             }
-            self.waiting.push_back(Waiting { number: self.number, event, since: now });
+            self.waiting.push_back(Waiting { number: self.number, event, version, since: now });
             self.number
         });
         if standing.is_last() {
@@ -195,21 +206,33 @@ impl Stream {
             self.waiting.retain(|waiting| Some(waiting.number) == numbered);
         }
         tracing::debug!(event, "a watch says how its grant stands");
+        match &standing {
+            Standing::Active(grant) => self.known = Some(Arc::clone(grant)),
+            Standing::Unknown => {}
+            _ => self.known = None,
+        }
         self.said = Some(standing);
         Some(self.line(event, numbered))
     }
 
-    fn standing(&self) -> Standing {
+    /// With the version of the grant that it is the standing of.
+    fn standing(&self) -> (Standing, Option<i64>) {
         let request = AccessRequest { verb: Verb::Capabilities, resource: None };
         match self.inbound.services.evaluator.authorize(&self.identity, request) {
-            Ok(permit) => Standing::Active(permit.grant),
-            Err(denial) => match denial.reason {
-                DenyReason::StateUnknown => Standing::Unknown,
-                DenyReason::GrantSuspended => Standing::Suspended,
-                DenyReason::GrantRevoked => Standing::Revoked,
-                DenyReason::GrantExpired => Standing::Expired,
-                _ => Standing::Ended,
-            },
+            Ok(permit) => {
+                let version = permit.grant.version;
+                (Standing::Active(permit.grant), Some(version))
+            }
+            Err(denial) => {
+                let standing = match denial.reason {
+                    DenyReason::StateUnknown => Standing::Unknown,
+                    DenyReason::GrantSuspended => Standing::Suspended,
+                    DenyReason::GrantRevoked => Standing::Revoked,
+                    DenyReason::GrantExpired => Standing::Expired,
+                    _ => Standing::Ended,
+                };
+                (standing, denial.grant.map(|grant| grant.version))
+            }
         }
     }
 
@@ -231,7 +254,7 @@ impl Stream {
     }
 
     /// Takes a piece of the request's body. Whoever sends what is no acknowledgement is not listened to any more.
-    async fn acknowledged(&mut self, piece: Option<Bytes>) {
+    fn acknowledged(&mut self, piece: Option<Bytes>) {
         let Some(piece) = piece else {
             self.payload = None;
             return;
@@ -240,8 +263,12 @@ impl Stream {
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             let line = self.line.split_to(end + 1);
             match serde_json::from_slice::<WatchAcknowledgement>(&line) {
-                Ok(line) => self.receipt(line.acknowledged).await,
-                Err(_) => self.payload = None,
+                Ok(line) => self.receipt(line.acknowledged),
+                Err(_) => self.stray = STRAY_MAX,
+            }
+            if self.stray >= STRAY_MAX {
+                self.payload = None;
+                return;
             }
         }
         if self.line.len() > LINE_BYTES_MAX {
@@ -249,13 +276,16 @@ impl Stream {
         }
     }
 
-    /// Writes down that the holder acted on a change, and how long that took.
-    async fn receipt(&mut self, number: u64) {
-        let Some(at) = self.waiting.iter().position(|waiting| waiting.number == number) else { return };
+    /// Has it written down that the holder acted on a change, and how long that took. News do not wait for that.
+    fn receipt(&mut self, number: u64) {
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.number == number) else {
+            self.stray += 1;
+            return;
+        };
         let Some(waiting) = self.waiting.remove(at) else { return };
         // The first is no change: it tells a holder that comes back how things stand.
         if number > 1 {
-            self.inbound.receipt(waiting.event, waiting.since.elapsed()).await;
+            self.inbound.receipt(waiting.event, waiting.version, waiting.since.elapsed());
         }
     }
 }

@@ -93,10 +93,10 @@ impl Parts {
                 self.pki.arc.clone(),
                 self.grants.clone(),
             ),
-            watches: federation_api::Watches::new(self.grants.clone(), limits.into()),
-            heard_from: {
+            watches: federation_api::Watches::new(self.grants.clone(), self.watch_bounds()),
+            contacts: {
                 let registry = self.registry.clone();
-                Box::new(move |peer| registry.peer_spoke(peer))
+                federation_api::Contacts::new(move |peer| registry.peer_spoke(peer))
             },
             cursor_key: self.master.mac_key("peer cursor"),
             query_hash_key: self.master.mac_key("query hash"),
@@ -104,6 +104,14 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             limits: (&self.config.limits).into(),
         })
+    }
+
+    fn watch_bounds(&self) -> federation_api::WatchBounds {
+        let (limits, bounds) = (&self.config.limits, federation_api::WatchBounds::from(&self.config.limits));
+        if bounds.all < limits.watches {
+            tracing::info!(watches = bounds.all, "half of the federation listener's connections are left to questions");
+        }
+        bounds
     }
 
     pub(super) fn enrollment(&self) -> Data<enrollment_api::Services> {

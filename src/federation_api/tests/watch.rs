@@ -1,7 +1,11 @@
 use std::pin::Pin;
 
 use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::Payload;
+use futures_util::stream;
+use mosaic_actors::domain::audit::AuditAction;
 use mosaic_actors::domain::grant::GrantStatus;
+use tokio::sync::mpsc;
 
 use super::*;
 
@@ -17,6 +21,19 @@ impl Watch {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers().get("content-type").unwrap(), "application/x-ndjson");
         Self(response.into_body())
+    }
+
+    /// With what the holder sends.
+    async fn open_and_say(owner: &Owner) -> (Self, mpsc::UnboundedSender<String>) {
+        let app = init_service(App::new().configure(configure(owner.services.clone())).wrap(from_fn(identify))).await;
+        let mut request = TestRequest::post().uri("/api/federation/v1/watch").to_request();
+        let (say, mut said) = mpsc::unbounded_channel::<String>();
+        let pieces = stream::poll_fn(move |cx| said.poll_recv(cx).map(|piece| piece.map(|piece| Ok(piece.into()))));
+        *request.payload() = Payload::Stream { payload: Box::pin(pieces) };
+        request.extensions_mut().insert(owner.connection.clone());
+        let response = call_service(&app, request).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        (Self(response.into_body()), say)
     }
 
     async fn line(&mut self) -> Option<Value> {
@@ -46,10 +63,20 @@ async fn rights_that_are_not_known_to_be_current_are_said_to_be_so_and_nothing_e
     assert_eq!(watch.line().await, numbered("grant_active", 1, Some(version)));
     owner.cache.lost();
     assert_eq!(watch.line().await, event("rights_unknown"));
-    // What changed meanwhile is heard when it is known.
+    // What changed meanwhile is heard when it is known, and what did not is no change.
+    owner.load();
+    assert_eq!(watch.line().await, numbered("grant_active", 2, Some(version)));
+    owner.cache.lost();
+    assert_eq!(watch.line().await, event("rights_unknown"));
+    owner.grant.version += 1;
+    owner.grant.scope.max_rows_per_query += 1;
+    owner.load();
+    assert_eq!(watch.line().await, numbered("grant_changed", 3, Some(version + 1)));
+    owner.cache.lost();
+    assert_eq!(watch.line().await, event("rights_unknown"));
     owner.grant.status = GrantStatus::Suspended;
     owner.load();
-    assert_eq!(watch.line().await, numbered("grant_suspended", 2, None));
+    assert_eq!(watch.line().await, numbered("grant_suspended", 4, None));
 }
 
 #[actix_web::test]
@@ -97,4 +124,50 @@ async fn no_watch_opens_without_its_audit_event() {
     let told = owner.ask(TestRequest::post().uri("/api/federation/v1/watch")).await;
     assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(owner.services.watches.count(), 0);
+}
+
+fn receipts(owner: &Owner) -> Vec<(Option<&'static str>, Option<i64>)> {
+    let events = owner.log.events.lock().unwrap();
+    events
+        .iter()
+        .filter(|event| event.action == AuditAction::Receipt)
+        .map(|event| (event.reason, event.grant_version))
+        .collect()
+}
+
+#[actix_web::test]
+async fn a_receipt_names_the_version_that_was_acknowledged_and_endless_acknowledgements_are_not_listened_to() {
+    let mut owner = Owner::new();
+    let version = owner.grant.version;
+    let (mut watch, say) = Watch::open_and_say(&owner).await;
+    assert!(watch.line().await.is_some());
+    for (status, by) in [(GrantStatus::Suspended, 1), (GrantStatus::Active, 2)] {
+        (owner.grant.status, owner.grant.version) = (status, version + by);
+        owner.load();
+        assert!(watch.line().await.is_some());
+    }
+    say.send("{\"acknowledged\":1}\n{\"acknowledged\":2}\n{\"acknowledged\":3}\n".to_owned()).unwrap();
+    let expected = [(Some("grant_suspended"), Some(version + 1)), (Some("grant_active"), Some(version + 2))];
+    // Heartbeats are far away: the stream is looked at while the receipts are written.
+    let written = async {
+        while receipts(&owner).len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = written => {}
+        line = watch.line() => assert_eq!(line, event("heartbeat")),
+    }
+    assert_eq!(receipts(&owner), expected);
+
+    say.send("{\"acknowledged\":77}\n".repeat(64)).unwrap();
+    owner.grant.version += 1;
+    owner.grant.scope.max_rows_per_query += 1;
+    owner.load();
+    assert_eq!(watch.line().await, numbered("grant_changed", 4, Some(version + 3)));
+    say.send("{\"acknowledged\":4}\n".to_owned()).unwrap();
+    owner.grant.status = GrantStatus::Revoked;
+    owner.load();
+    assert_eq!(watch.line().await, numbered("grant_revoked", 5, None));
+    assert_eq!(receipts(&owner), expected, "nobody listens any more");
 }
