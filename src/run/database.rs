@@ -7,7 +7,7 @@ use mosaic_actors::ports::clock::Clock;
 use secrecy::SecretString;
 
 use super::node::check;
-use super::{BootError, doors, limits};
+use super::{BootError, limits};
 use crate::config::{Config, PostgresConfig, Tier};
 use crate::doctor;
 use crate::postgres::embedded::{EmbeddedOptions, EmbeddedPostgres};
