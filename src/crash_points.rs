@@ -19,6 +19,7 @@ pub const POINTS: &[&str] = &[
     "rotation.switched",
     "rotation.one_resealed",
     "rotation.resealed",
+    "rotation.audit_sealed",
     "rotation.retired",
     "rotation.file_cleaned",
 ];

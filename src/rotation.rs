@@ -1,8 +1,8 @@
 //! Rotation of the master secret: a new one is listed, every replica learns it, the site seals with it, every blob is sealed
-//! anew, the old one is retired. See ADR 18.
+//! anew, the audit log is sealed with it, the old one is retired. See ADR 18.
 //!
 //! ```text
-//! list the new one in the file ─▶ all replicas know it ─▶ switch ─▶ all replicas seal with it ─▶ seal anew ─▶ retire ─▶ clean the file
+//! list the new one in the file ─▶ all replicas know it ─▶ switch ─▶ all replicas seal with it ─▶ seal anew, the audit too ─▶ retire ─▶ clean the file
 //! ```
 //!
 //! What was done is in the file and in the database, and nothing else is needed to go on: after a crash between any two steps
@@ -12,11 +12,14 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use mosaic_actors::domain::fault::Fault;
+use mosaic_actors::domain::identity::SiteName;
+use mosaic_actors::ports::clock::Clock;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::config::MasterSecretSource;
 use crate::crash_points;
+use crate::postgres::audit::{AuditKeys, AuditStore, HandedOver};
 use crate::postgres::master_secrets::{MasterSecrets, Replica, ResealError};
 use crate::secrets::{KeyId, MasterSecret, SecretError};
 
@@ -39,6 +42,8 @@ pub struct Rotated {
     pub resumed: bool,
     /// The source still lists retired secrets, and cannot be written from here.
     pub left_to_remove: bool,
+    /// The audit log holds something that is not as it was written, and that nobody can seal.
+    pub audit_unsealable: bool,
 }
 
 /// Why it is not done. Every variant leaves a site that works, and a rotation that can be run again.
@@ -60,6 +65,8 @@ pub enum RotationError {
     Reseal(#[from] ResealError),
     #[error("{0} sealed values are still under the old secret: they were written just now")]
     Left(u64),
+    #[error("other replicas were sealing the audit log all the time")]
+    AuditBusy,
     #[error("{0}")]
     Database(#[from] Fault),
 }
@@ -87,7 +94,7 @@ impl RotationError {
             Self::Reseal(ResealError::Blob { .. }) => {
                 "the old secret stays in use for it; restore that row from a backup, or remove it (a link: add the peer again), then run this again"
             }
-            Self::Left(_) => "run this again",
+            Self::Left(_) | Self::AuditBusy => "run this again",
             Self::Reseal(_) | Self::Database(_) => "see that the database can be reached, then run this again",
         }
     }
@@ -99,8 +106,21 @@ fn told(secret: KeyId, seals: bool, replicas: &[Replica]) -> String {
     format!("these replicas {what} master secret {secret} yet: {}", who.join(", "))
 }
 
+/// The audit log, as far as a rotation needs to know it.
+pub struct AuditOf<'a> {
+    pub site: &'a SiteName,
+    pub clock: &'a dyn Clock,
+    /// Most events of one seal.
+    pub batch: usize,
+}
+
 /// Rotates, or finishes what an earlier run began. `patience` bounds each wait for replicas.
-pub async fn rotate(source: &MasterSecretSource, pool: Pool, patience: Duration) -> Result<Rotated, RotationError> {
+pub async fn rotate(
+    source: &MasterSecretSource,
+    pool: Pool,
+    audit: AuditOf<'_>,
+    patience: Duration,
+) -> Result<Rotated, RotationError> {
     // Held until this function ends, however it ends: the lock goes with the connection, which nobody else gets.
     let alone = pool.get().await.map_err(|_| unavailable())?;
     let alone = deadpool_postgres::Object::take(alone);
@@ -108,7 +128,7 @@ pub async fn rotate(source: &MasterSecretSource, pool: Pool, patience: Duration)
     if !taken.get::<_, bool>(0) {
         return Err(RotationError::UnderWay);
     }
-    let store = MasterSecrets::new(pool);
+    let store = MasterSecrets::new(pool.clone());
     let mut secret = source.read().map_err(RotationError::Unreadable)?;
     let before = store.settle(secret.sealing()).await?;
     if !secret.seal_with(before) {
@@ -125,6 +145,7 @@ pub async fn rotate(source: &MasterSecretSource, pool: Pool, patience: Duration)
     run.store.list(&secret.ids()).await?;
     if next != before {
         run.wait(next, false).await?;
+        still(&alone).await?;
         run.store.switch(next).await?;
     }
     secret.seal_with(next);
@@ -132,8 +153,14 @@ pub async fn rotate(source: &MasterSecretSource, pool: Pool, patience: Duration)
     run.wait(next, true).await?;
     let resealed = run.store.reseal(&secret.sealer(), || crash_points::reach("rotation.one_resealed")).await?;
     crash_points::reach("rotation.resealed");
+    let log = AuditStore::new(pool, AuditKeys::new(&secret, audit.site));
+    run.hand_over(&log, &audit).await?;
+    crash_points::reach("rotation.audit_sealed");
     let resealed = resealed + run.retire(&secret).await?;
     crash_points::reach("rotation.retired");
+    // What was on its way under the old secret when its replica changed has come by now.
+    let audit_unsealable = run.hand_over(&log, &audit).await? == HandedOver::Unsealable;
+    still(&alone).await?;
     let left_to_remove = !clean(source, &secret, next);
     crash_points::reach("rotation.file_cleaned");
     drop(alone);
@@ -144,6 +171,7 @@ pub async fn rotate(source: &MasterSecretSource, pool: Pool, patience: Duration)
         resealed,
         resumed: begun,
         left_to_remove,
+        audit_unsealable,
     })
 }
 
@@ -164,6 +192,24 @@ impl Run {
             }
             if Instant::now() >= give_up {
                 return Err(RotationError::Behind { secret, seals, replicas: behind });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Until no event of the audit log needs an old secret. One that nobody can seal is left as it is: it is told of, and must
+    /// not keep a secret from being replaced.
+    async fn hand_over(&self, log: &AuditStore, audit: &AuditOf<'_>) -> Result<HandedOver, RotationError> {
+        const LOOKS: usize = 5;
+        let give_up = Instant::now() + self.patience;
+        let mut unsealable = 0;
+        loop {
+            match log.hand_over(audit.clock.now(), audit.batch).await? {
+                HandedOver::Whole => return Ok(HandedOver::Whole),
+                HandedOver::Unsealable if unsealable == LOOKS => return Ok(HandedOver::Unsealable),
+                HandedOver::Unsealable => unsealable += 1,
+                HandedOver::Busy if Instant::now() >= give_up => return Err(RotationError::AuditBusy),
+                HandedOver::Busy => {}
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -202,6 +248,11 @@ fn clean(source: &MasterSecretSource, secret: &MasterSecret, sealing: KeyId) -> 
     }
     let (MasterSecretSource::File(file), Some(only)) = (source, secret.only(sealing)) else { return false };
     only.replace(file).is_ok()
+}
+
+/// Whether the connection that holds the lock lives: another rotation may run otherwise.
+async fn still(alone: &tokio_postgres::Client) -> Result<(), RotationError> {
+    alone.simple_query("").await.map(drop).map_err(|_| unavailable())
 }
 
 fn unavailable() -> RotationError {

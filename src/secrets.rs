@@ -51,6 +51,12 @@ pub enum SecretError {
     Shape { line: usize },
     #[error("it holds no secret; write one line of 32 bytes in base64 (openssl rand -base64 32)")]
     Empty,
+    #[error("it is longer than {} KiB", file::FILE_BYTES_LIMIT / 1024)]
+    TooLong,
+    #[error("it is not a plain file; name the file that the link leads to in master_secret_file")]
+    NoFile,
+    #[error("somebody put another file in the place of the one that was being written")]
+    Swapped,
     #[error("it holds more than {MASTER_SECRETS_LIMIT} secrets")]
     TooMany,
     #[error("the system gives no random bytes")]
@@ -137,9 +143,9 @@ impl MasterSecret {
         self.shared.seal_with(id)
     }
 
-    /// Learns the secrets of `other` that are new; what seals stays the same.
-    pub fn adopt(&self, other: &Self) {
-        self.shared.adopt(&other.shared.ring().keys);
+    /// Learns the secrets of `other` that are new and not `retired`; what seals stays the same.
+    pub fn adopt(&self, other: &Self, retired: &[KeyId]) {
+        self.shared.adopt(&other.shared.ring().keys, retired);
     }
 
     /// The same with a new random secret before the others, which seal as before.

@@ -28,6 +28,7 @@ use event::{Event, Micros};
 use lanes::Lanes;
 
 mod event;
+mod handover;
 mod keys;
 mod lanes;
 mod merkle;
@@ -35,6 +36,7 @@ mod seal;
 mod sealer;
 mod verify;
 
+pub use handover::HandedOver;
 pub use keys::AuditKeys;
 pub use seal::Checkpoint;
 pub use sealer::{AuditSealer, Lookback, Round};

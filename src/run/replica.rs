@@ -55,18 +55,22 @@ impl Replica {
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => self.look().await,
+                _ = tick.tick() => self.look(&mut told).await,
             }
         }
     }
 
-    async fn look(&self) {
+    /// `told`: that the file lists what is retired is said once.
+    async fn look(&self, told: &mut bool) {
         if let MasterSecretSource::File(file) = &self.source {
-            match self.source.read() {
-                Ok(read) => self.secret.adopt(&read),
+            let source = self.source.clone();
+            let read = tokio::task::spawn_blocking(move || source.read().map_err(|error| error.to_string())).await;
+            match read.map_err(|error| error.to_string()).flatten() {
+                Ok(read) => self.adopt(&read, told).await,
                 Err(error) => {
                     tracing::warn!(file = %file.display(), %error, "the master secret's file cannot be read; going on with what was read before");
                 }
@@ -75,6 +79,19 @@ impl Replica {
         if let Err(fault) = self.follow().await {
             tracing::debug!(%fault, "which master secret seals could not be read; tried again");
         }
+    }
+
+    /// Learns what is new and not retired.
+    async fn adopt(&self, read: &MasterSecret, told: &mut bool) {
+        let Ok(retired) = self.store.retired().await else { return };
+        let old: Vec<String> = read.ids().iter().filter(|id| retired.contains(id)).map(ToString::to_string).collect();
+        if !old.is_empty() && !std::mem::replace(told, true) {
+            tracing::warn!(
+                retired = old.join(", "),
+                "the master secret's file lists retired secrets: remove them from it"
+            );
+        }
+        self.secret.adopt(read, &retired);
     }
 
     async fn report(&self) -> Result<Option<KeyId>, Fault> {

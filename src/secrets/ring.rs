@@ -88,9 +88,10 @@ impl Shared {
         self.ring().sealing == id
     }
 
-    pub(super) fn adopt(&self, keys: &[MasterKey]) {
+    pub(super) fn adopt(&self, keys: &[MasterKey], retired: &[KeyId]) {
         self.change(|ring| {
-            let new: Vec<MasterKey> = keys.iter().filter(|key| ring.get(key.id).is_none()).cloned().collect();
+            let is_new = |key: &&MasterKey| ring.get(key.id).is_none() && !retired.contains(&key.id);
+            let new: Vec<MasterKey> = keys.iter().filter(is_new).cloned().collect();
             let keys = || new.iter().chain(&ring.keys).cloned().collect();
             (!new.is_empty()).then(|| Ring { keys: keys(), sealing: ring.sealing })
         });

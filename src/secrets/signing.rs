@@ -46,6 +46,12 @@ impl SigningKey {
         }
     }
 
+    /// The secret that signs now.
+    #[must_use]
+    pub fn sealing(&self) -> KeyId {
+        self.shared.ring().current().id
+    }
+
     /// The public key that goes with a known secret.
     #[must_use]
     pub fn public_key(&self, id: KeyId) -> Option<[u8; PUBLIC_KEY_BYTES]> {
@@ -97,7 +103,7 @@ mod tests {
         let key = master.signing_key("one");
         let before = key.sign(b"message");
         let rotated = master.with_a_new_one().unwrap();
-        master.adopt(&rotated);
+        master.adopt(&rotated, &[]);
         assert!(master.seal_with(rotated.ids()[0]));
         let after = key.sign(b"message");
         assert_ne!((after.key, after.public_key), (before.key, before.public_key));

@@ -139,7 +139,7 @@ fn what_was_derived_follows_a_secret_that_is_adopted_and_then_seals() {
     let [new, old] = ring(&[2, 1]).ids()[..] else { panic!("two ids") };
     assert_eq!((running.sealing(), running.seal_with(new)), (old, false), "it is not known yet");
 
-    running.adopt(&ring(&[2, 1]));
+    running.adopt(&ring(&[2, 1]), &[]);
     assert_eq!((running.ids(), running.sealing()), (vec![new, old], old), "known is not in use");
     assert_eq!(sealer.open(&PLACE, &ring(&[2]).sealer().seal(&PLACE, b"x")).unwrap().as_slice(), b"x");
     assert!(mac.verify(&[b"a"], &ring(&[2]).mac_key("cursor").tag(&[b"a"])), "another replica is ahead");
@@ -203,4 +203,54 @@ fn replacing_the_file_keeps_its_mode_and_removes_what_a_crash_left() {
     assert_eq!(read.only(two.ids()[0]).unwrap().ids(), [two.ids()[0]]);
     let full = (1..MASTER_SECRETS_LIMIT).fold(secret(), |all, _| all.with_a_new_one().unwrap());
     assert!(matches!(full.with_a_new_one(), Err(SecretError::TooMany)));
+}
+
+#[test]
+fn replacing_the_file_follows_no_link_that_stands_in_its_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (path, beside, victim) = (at("master.secret"), at("master.secret.new"), at("victim"));
+    secret().write_new(&path).unwrap();
+    let before = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&victim, "untouched").unwrap();
+    let mode = |path: &std::path::Path| std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
+    let victims_mode = mode(&victim);
+    // Put there just before the file is made, and just before it is renamed.
+    std::os::unix::fs::symlink(&victim, &beside).unwrap();
+    assert!(matches!(file::create_private(&beside), Err(SecretError::Write(_))));
+    std::fs::remove_file(&beside).unwrap();
+    let written = file::create_private(&beside).unwrap();
+    std::fs::remove_file(&beside).unwrap();
+    std::os::unix::fs::symlink(&victim, &beside).unwrap();
+    assert!(matches!(file::put_in_place(&written, &beside, &path), Err(SecretError::Swapped)));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+    // There from the beginning: it is what a crash left, for all we know.
+    secret().replace(&path).unwrap();
+    assert_eq!((std::fs::read_to_string(&victim).unwrap(), mode(&victim)), ("untouched".to_owned(), victims_mode));
+    assert_eq!((mode(&path), path.is_symlink(), beside.exists()), (0o600, false, false));
+}
+
+#[test]
+fn a_link_to_the_file_is_not_replaced_and_the_remedy_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, link) = (directory.path().join("kept"), directory.path().join("master.secret"));
+    secret().write_new(&file).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let before = std::fs::read_to_string(&file).unwrap();
+    let refused = MasterSecret::load(&link).unwrap().replace(&link).unwrap_err();
+    assert!(refused.to_string().contains("name the file that the link leads to"), "{refused}");
+    assert!(link.is_symlink());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_is_too_long_is_refused_and_not_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("master.secret");
+    secret().write_new(&path).unwrap();
+    let mut text = "#".repeat(16 * 1024).into_bytes();
+    text.extend(b"\n");
+    text.extend(std::fs::read(&path).unwrap());
+    std::fs::write(&path, text).unwrap();
+    assert!(matches!(MasterSecret::load(&path), Err(SecretError::TooLong)));
 }

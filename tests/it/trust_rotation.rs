@@ -252,3 +252,24 @@ async fn a_sealed_key_that_was_moved_or_altered_opens_nothing_and_is_not_sealed_
     assert_eq!(start.status.code(), Some(1), "{told}");
     assert!(told.contains("altered, or belongs to another row"), "{told}");
 }
+
+#[tokio::test]
+async fn a_rotation_behind_a_crash_leaves_an_audit_log_that_the_new_secret_alone_verifies() {
+    let slow = "[limits]\nsecrets_reread_ms = 50\naudit_seal_ms = 60000\n";
+    let mut node = Node::start_with("home", slow).await;
+    node.user("ada").await;
+    sites::grant(&node, "work", "ada", json!({ "resources": ["tasks"] })).await;
+    node.kill();
+    let rotated = done(&rotate(&node, &[]));
+    assert_eq!(rotated["audit_unsealable"], false);
+    node.serve();
+    let verify = |node: &Node| done(&node.cli(&["--json", "federation", "audit", "verify"]));
+    let idle = verify(&node);
+    assert!(idle["by_seal_alone"].as_u64().is_some_and(|events| events > 0), "{idle}");
+    sites::grant(&node, "away", "ada", json!({ "resources": ["tasks"] })).await;
+    verify(&node);
+    node.stop();
+    node.serve();
+    let sealed = verify(&node);
+    assert_eq!(sealed["unsealed"], 0, "the lane of changes goes on: {sealed}");
+}

@@ -6,16 +6,17 @@ use secrecy::SecretString;
 use crate::cli::context::Context;
 use crate::cli::lists::sheet;
 use crate::cli::outcome::{Failure, Outcome};
+use crate::clock::SystemClock;
 use crate::config::{Config, PostgresConfig};
 use crate::postgres::embedded::{self, EmbeddedOptions, EmbeddedPostgres};
 use crate::postgres::migrations::{self, SchemaState};
 use crate::postgres::pool::{DatabaseUrl, PoolOptions};
-use crate::rotation::{self, Rotated};
+use crate::rotation::{self, AuditOf, Rotated};
 
 /// What the help says below the options.
 const WHAT_IT_DOES: &str = "\
 Puts a new secret before the old one in master_secret_file, waits until every running replica knows it, switches to it, seals every
-private key in the database anew, retires the old secret and removes it from the file. Replicas keep running: they read the file
+private key in the database anew and the audit log up to now, retires the old secret and removes it from the file. Replicas keep running: they read the file
 again by themselves. Those with a file of their own need it copied; the command names them and can be run again. Where the secret
 comes from MOSAIC_MASTER_SECRET or a systemd credential, it says which line to add and, at the end, which to remove.
 
@@ -54,7 +55,8 @@ impl RotateSecret {
         }
         let options = PoolOptions { max_size: 2, ..PoolOptions::single("mosaic rotation", &config.limits) };
         let pool = url.pool(&options).map_err(|e| Failure::failed(format!("postgres.url: {e}")))?;
-        let rotated = rotation::rotate(&config.master_secret, pool, Duration::from_secs(self.wait)).await;
+        let audit = AuditOf { site: &config.site, clock: &SystemClock, batch: config.limits.audit_seal_batch };
+        let rotated = rotation::rotate(&config.master_secret, pool, audit, Duration::from_secs(self.wait)).await;
         let rotated = rotated.map_err(|error| Failure::failed(error.to_string()).remedy(error.remedy()))?;
         Ok(told(&rotated))
     }
@@ -66,8 +68,12 @@ fn told(rotated: &Rotated) -> Outcome {
         ("retired", rotated.retired.join(", ")),
         ("sealed anew", rotated.resealed.to_string()),
     ]);
-    let outcome =
-        Outcome::new(rotated, text).note("keep a backup of the new master secret; the old one opens nothing any more");
+    let mut outcome = Outcome::new(rotated, text)
+        .note("keep a backup of the new master secret; nothing here is under the old one any more");
+    if rotated.audit_unsealable {
+        outcome = outcome
+            .note("the audit log holds something that is not as it was written: run 'mosaic federation audit verify'");
+    }
     if rotated.left_to_remove {
         return outcome
             .note("remove every line but the first where the master secret is kept: it cannot be written from here");

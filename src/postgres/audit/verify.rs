@@ -217,7 +217,8 @@ impl Run<'_> {
         let sql =
             format!("SELECT {} FROM audit_seals WHERE position > $1 ORDER BY position LIMIT $2", SignedSeal::COLUMNS);
         let statement = self.client.prepare_cached(&sql).await.or_fault(WHAT)?;
-        let mut link = Link { position: 0, events: 0, digest: NOTHING, unknown: None, public_keys: HashMap::new() };
+        let mut link =
+            Link { position: 0, events: 0, digest: NOTHING, ours: false, unknown: None, public_keys: HashMap::new() };
         loop {
             let rows = self.client.query(&statement, &[&link.position, &SEALS_AT_ONCE]).await.or_fault(WHAT)?;
             if rows.is_empty() {
@@ -530,6 +531,8 @@ struct Link {
     position: i64,
     events: i64,
     digest: [u8; 32],
+    /// One of the seals so far is signed with a key of ours.
+    ours: bool,
     /// The first of the seals behind the last one that is signed with a key of ours.
     unknown: Option<i64>,
     public_keys: HashMap<KeyId, Option<[u8; 32]>>,
@@ -556,8 +559,12 @@ impl Link {
         match KeyId::from_bytes(&signed.key)
             .and_then(|id| *self.public_keys.entry(id).or_insert_with(|| keys.seals.public_key(id)))
         {
-            Some(ours) if ours.as_slice() == signed.public_key => self.unknown = None,
+            Some(ours) if ours.as_slice() == signed.public_key => (self.ours, self.unknown) = (true, None),
             Some(_) => return Err(Stop::seal(position, "it is signed with a key that is not this site's")),
+            // Secrets go in their order: behind a seal of one that is known there is none of one that is gone.
+            None if self.ours => {
+                return Err(Stop::seal(position, "it is signed with a key that is not this site's"));
+            }
             // Signed with a secret that is gone: what follows vouches for it.
             None => _ = self.unknown.get_or_insert(position),
         }
@@ -569,6 +576,7 @@ impl Link {
             position,
             events: seal.events,
             digest: seal.digest(&keys.site),
+            ours: self.ours,
             unknown: self.unknown,
             public_keys: std::mem::take(&mut self.public_keys),
         };

@@ -411,7 +411,7 @@ async fn a_new_master_secret_signs_on_and_the_old_one_may_be_forgotten_once_all_
     store.append(vec![event(NOW); 6]).await.unwrap();
     store.sealer(4).seal(NOW, Lookback::All).await.unwrap();
     let rotated = master.with_a_new_one().unwrap();
-    master.adopt(&rotated);
+    master.adopt(&rotated, &[]);
     assert!(master.seal_with(rotated.ids()[0]));
     store.append(vec![event(NOW); 2]).await.unwrap();
     store.sealer(4).seal(NOW, Lookback::All).await.unwrap();
@@ -530,4 +530,97 @@ async fn an_event_of_an_unknown_secret_holds_up_its_lane_and_is_counted_unless_i
         let round = log.seal().await;
         assert_eq!((round.events, round.held_up), (sealed, 1), "nothing behind it, and it is told each round");
     }
+}
+
+#[actix_rt::test]
+async fn a_stranger_who_seals_into_the_chain_is_seen_also_when_the_site_seals_on_behind_him() {
+    let log = Log::new().await;
+    let ours = AuditKeys::testing();
+    let stranger = AuditKeys::new(&crate::secrets::MasterSecret::generate().unwrap(), &ours.site);
+    let newest = sealer::newest_seal(&log.client).await.unwrap().unwrap().seal;
+    let digest = |seal: &seal::Seal| seal.digest(&ours.site).to_vec();
+    let next = |before: &seal::Seal| seal::Seal {
+        position: before.position + 1,
+        first: 1,
+        last: 0,
+        lane: Uuid::now_v7(),
+        previous: digest(before),
+        ..before.clone()
+    };
+    let his = next(&newest);
+    // As a sealer that does not look whom it follows would go on.
+    for signed in [his.clone().sign(&stranger), next(&his).sign(&ours)] {
+        let seal = &signed.seal;
+        let insert = "INSERT INTO audit_seals (position, at, lane, first, last, places, root, events, previous, key_id, public_key, signature)
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+        log.client
+            .execute(
+                insert,
+                &[
+                    &seal.position,
+                    &seal.at.time(),
+                    &seal.lane,
+                    &seal.first,
+                    &seal.last,
+                    &seal.places,
+                    &seal.root,
+                    &seal.events,
+                    &seal.previous,
+                    &signed.key,
+                    &signed.public_key,
+                    &signed.signature,
+                ],
+            )
+            .await
+            .unwrap();
+        let problem = log.verify_elsewhere(&[]).await.problem.unwrap();
+        assert_eq!((problem.kind, problem.seal), (ProblemKind::Seal, Some(his.position)));
+        assert!(problem.detail.contains("not this site's"), "{problem:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_rotation_seals_what_a_crash_left_so_that_the_new_secret_alone_verifies_the_log() {
+    let database = TestDatabase::new().await;
+    let site = SiteName::parse("work").unwrap();
+    let master = crate::secrets::MasterSecret::generate().unwrap();
+    let store = AuditStore::new(database.pool(), AuditKeys::new(&master, &site));
+    store.append(vec![event(NOW); 3]).await.unwrap();
+    store.sealer(4).seal(NOW, Lookback::All).await.unwrap();
+    store.append(vec![event(NOW); 1]).await.unwrap();
+    drop(store);
+    let both = master.with_a_new_one().unwrap();
+    assert!(both.seal_with(both.ids()[0]));
+    let rotation = AuditStore::new(database.pool(), AuditKeys::new(&both, &site));
+    assert_eq!(rotation.hand_over(NOW, 4).await.unwrap(), HandedOver::Whole);
+    let seals = rotation.checkpoint().await.unwrap();
+    assert_eq!(rotation.hand_over(NOW, 4).await.unwrap(), HandedOver::Whole);
+    assert_eq!(rotation.checkpoint().await.unwrap(), seals, "once is enough");
+
+    let alone = both.only(both.ids()[0]).unwrap();
+    let later = AuditStore::new(database.pool(), AuditKeys::new(&alone, &site));
+    let idle = later.verify(&[]).await.unwrap();
+    assert_eq!((idle.problem, idle.unsealed, idle.by_seal_alone), (None, 0, 4));
+    later.append(vec![event(NOW); 1]).await.unwrap();
+    assert_eq!(later.verify(&[]).await.unwrap().problem, None);
+    later.sealer(4).seal(NOW, Lookback::All).await.unwrap();
+    let found = later.verify(&[]).await.unwrap();
+    assert_eq!((found.problem, found.unsealed), (None, 0));
+}
+
+#[actix_rt::test]
+async fn a_rotation_of_an_idle_site_ends_the_chain_with_a_seal_of_the_new_secret() {
+    let database = TestDatabase::new().await;
+    let site = SiteName::parse("work").unwrap();
+    let master = crate::secrets::MasterSecret::generate().unwrap();
+    let store = AuditStore::new(database.pool(), AuditKeys::new(&master, &site));
+    store.append(vec![event(NOW); 3]).await.unwrap();
+    store.sealer(4).seal(NOW, Lookback::All).await.unwrap();
+    let both = master.with_a_new_one().unwrap();
+    assert!(both.seal_with(both.ids()[0]));
+    let rotation = AuditStore::new(database.pool(), AuditKeys::new(&both, &site));
+    assert_eq!(rotation.hand_over(NOW, 4).await.unwrap(), HandedOver::Whole);
+    let later = AuditStore::new(database.pool(), AuditKeys::new(&both.only(both.ids()[0]).unwrap(), &site));
+    assert_eq!(later.verify(&[]).await.unwrap().problem, None);
+    assert_eq!(later.checkpoint().await.unwrap().unwrap().key, both.ids()[0]);
 }
