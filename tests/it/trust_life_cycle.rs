@@ -353,7 +353,7 @@ async fn every_decision_counts_on_open_connections_of_every_replica() {
 }
 
 #[tokio::test]
-async fn three_replicas_refuse_a_revoked_grant_on_open_connections_within_a_second() {
+async fn three_replicas_refuse_a_revoked_grant_on_open_connections_mostly_within_a_second() {
     let replicas = Replicas::start().await;
     let mut took = Vec::new();
     for round in 0..10 {
