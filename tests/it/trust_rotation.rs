@@ -263,7 +263,7 @@ async fn a_rotation_behind_a_crash_leaves_an_audit_log_that_the_new_secret_alone
     let rotated = done(&rotate(&node, &[]));
     assert_eq!(rotated["audit_unsealable"], false);
     node.serve();
-    let verify = |node: &Node| done(&node.cli(&["--json", "federation", "audit", "verify"]));
+    let verify = |node: &Node| done(&node.cli(&["--api", &node.api_url(), "--json", "federation", "audit", "verify"]));
     let idle = verify(&node);
     assert!(idle["by_seal_alone"].as_u64().is_some_and(|events| events > 0), "{idle}");
     sites::grant(&node, "away", "ada", json!({ "resources": ["tasks"] })).await;
