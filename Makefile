@@ -33,7 +33,7 @@ fuzz: setup ## Every fuzz target for a minute (stable Rust)
 # A release build of the node and of what measures it. `make bench-quick CASES="list handshakes"` runs cases by name.
 CASES ?=
 
-bench-quick: ## The node's numbers beside nginx, pgbench and postgres_fdw, in under five minutes (CASES=… chooses)
+bench-quick: ## The node's numbers beside nginx, pgbench and postgres_fdw, in short rounds (CASES=… chooses)
 	@scripts/setup bench
 	cargo build --release -p mosaic -p mosaic-bench
 	target/release/mosaic-bench --quick $(CASES)
