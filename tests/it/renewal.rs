@@ -281,3 +281,52 @@ async fn a_link_that_ended_is_replaced_by_a_new_invite_in_one_step_and_keeps_its
     until("the link is replaced again", || async { (add(&invite, json!([])).await.status == 201).then_some(()) }).await;
     assert_eq!(items(&bob.query(query).await.expect(200)).len(), 2);
 }
+
+/// A name is its issuer's word: who shares a link with a team shares it with the authority behind it, not with whoever uses its name.
+#[tokio::test]
+async fn an_ended_links_teams_are_not_handed_to_another_authority_of_the_same_name_unless_named_anew() {
+    let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;
+    let other = Node::start("work").await;
+    for user in ["ada", "bob"] {
+        home.user(user).await;
+    }
+    home.team("platform", &["ada", "bob"]).await;
+    let bob = home.session("bob").await;
+    for (owner, prefix) in [(&work, "genuine"), (&other, "other")] {
+        owner.user("ada").await;
+        let ada = owner.session("ada").await;
+        owner.import(&ada, "tasks", &sites::tasks(prefix, 1, "2026-03-01T12:00:00Z", None)).await;
+    }
+    let scope = json!({ "resources": ["tasks"] });
+    let query = json!({ "verb": "list", "resource": "tasks", "source": "federated:work" });
+    let add = async |invite: &str, teams: Value| {
+        let order = json!({ "invite": invite, "user": "ada", "allow_private": true, "share_with": teams });
+        home.admin().post("/api/admin/v1/links", order).await
+    };
+    let (grant, invite) = sites::grant(&work, "home", "ada", scope.clone()).await;
+    let link = id(&add(&invite, json!(["platform"])).await.expect(201));
+    assert_eq!(sites::titles(&bob.query(query.clone()).await.expect(200)), ["genuine 0"]);
+    change(&work, &grant, "revoke").await;
+    until("the link knows that it ended", || async {
+        let answer = bob.query(query.clone()).await.json;
+        (answer["_sources"]["work"]["status"] == "grant_revoked").then_some(())
+    })
+    .await;
+    until("it is on record that it ended", || async {
+        let link = home.admin().get(&format!("/api/admin/v1/links/{link}")).await.expect(200);
+        (link["state"] == "revoked").then_some(())
+    })
+    .await;
+
+    let (other_grant, invite) = sites::grant(&other, "home", "ada", scope).await;
+    let (code, message) = add(&invite, json!([])).await.error(409);
+    assert_eq!(code, "conflict");
+    assert!(message.contains("share_with") && message.contains("authority"), "{message}");
+    assert_eq!(home.admin().get(&format!("/api/admin/v1/links/{link}")).await.expect(200)["state"], "revoked");
+    assert!(certificates(&other, &other_grant).await.is_empty(), "the invite was not spent on the try");
+
+    let added = add(&invite, json!(["platform"])).await.expect(201);
+    assert_ne!(id(&added), link);
+    assert_eq!(sites::titles(&bob.query(query).await.expect(200)), ["other 0"]);
+    assert_eq!(home.admin().get(&format!("/api/admin/v1/links/{link}")).await.status, 404);
+}
