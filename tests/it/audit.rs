@@ -3,11 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use mosaic::postgres::audit::{AuditKeys, AuditStore, Lookback};
+use mosaic::secrets::MasterSecret;
+use mosaic_actors::domain::audit::{AuditAction, AuditEvent, AuditOutcome};
+use mosaic_actors::domain::identity::{RequestId, SiteName};
+use mosaic_actors::ports::audit_log::AuditLog as _;
 use serde_json::{Value, json};
 
 use crate::harness::asker::Asker;
 use crate::harness::authority::{Authority, client_certificate};
 use crate::harness::node::Node;
+use crate::harness::now;
 use crate::harness::sites::{self, items};
 use crate::harness::wait::until;
 use crate::harness::wire::{Wire, client_tls, header};
@@ -150,6 +156,79 @@ async fn a_tail_that_is_cut_with_its_seals_is_missed_also_after_a_restart_and_by
     std::fs::remove_file(owner.node.state().join("audit.checkpoint")).expect("the node's own checkpoint");
     let bad = owner.cli(&["federation", "audit", "verify", "--checkpoint", kept]);
     assert_eq!(bad.status.code(), Some(1), "{}", String::from_utf8_lossy(&bad.stdout));
+}
+
+/// What somebody with the database alone writes in place of the log: a whole and well-formed one, under a secret of his own.
+async fn forge_the_whole_log(node: &Node) {
+    let database = node.database().connect().await;
+    let empty = "DELETE FROM federation_audit_log; DELETE FROM audit_seals;
+                 UPDATE audit_change_lane SET lane = gen_random_uuid(), next = 1";
+    database.batch_execute(empty).await.expect("as if nothing had ever been written");
+    let site = SiteName::parse("work").expect("a name");
+    let keys = AuditKeys::new(&MasterSecret::generate().expect("his own secret"), &site);
+    let his = AuditStore::new(node.database().pool(), keys);
+    let harmless = |_| AuditEvent {
+        at: now(),
+        request: RequestId::new(),
+        peer: None,
+        grant: None,
+        grant_version: None,
+        subject: None,
+        action: AuditAction::List,
+        resource: None,
+        query_hash: None,
+        outcome: AuditOutcome::Allowed,
+        reason: None,
+        rows: 0,
+        bytes_out: 0,
+        latency: std::time::Duration::ZERO,
+        serial: None,
+        remote: None,
+        suppressed: 0,
+    };
+    his.append((0..5).map(harmless).collect()).await.expect("forged events");
+    his.sealer(16).seal(now(), Lookback::All).await.expect("forged seals").expect("a round");
+    let found = his.verify(&[]).await.expect("verified");
+    assert_eq!((found.problem, found.sealed, found.unsealed), (None, 5, 0), "a forgery without a fault of its own");
+}
+
+#[tokio::test]
+async fn a_log_that_was_forged_from_its_first_event_on_is_named_after_a_restart_also_without_a_kept_checkpoint() {
+    let mut owner = owner(EAGER).await;
+    owner.asker.post("list/tasks", json!({})).await.expect(200);
+    owner.sealed().await;
+    let database = owner.node.database().connect().await;
+    let genuine = database.query_one("SELECT key_id FROM audit_seals LIMIT 1", &[]).await.expect("a seal");
+    let genuine: Vec<u8> = genuine.get(0);
+    let own = owner.node.state().join("audit.checkpoint");
+    until("the node keeps a checkpoint", || std::future::ready(own.exists().then_some(()))).await;
+    assert!(owner.node.stop().success());
+    forge_the_whole_log(&owner.node).await;
+
+    owner.node.serve();
+    let told = |owner: &Owner| {
+        let bad = owner.cli(&["--json", "federation", "audit", "verify"]);
+        assert_eq!(bad.status.code(), Some(1), "{}", String::from_utf8_lossy(&bad.stdout));
+        let found: Value = serde_json::from_slice(&bad.stdout).expect("JSON");
+        assert_eq!(found["ok"], false, "{found}");
+        found["problem"].clone()
+    };
+    let stranger = json!({ "kind": "seal", "seal": 1, "detail": "it is signed with a key that is not this site's" });
+    assert_eq!(told(&owner), stranger, "with what this node kept");
+
+    assert!(owner.node.stop().success());
+    std::fs::remove_file(&own).expect("what was kept is gone");
+    owner.node.serve();
+    assert_eq!(told(&owner), stranger, "with the master secret alone");
+
+    // Nor does it help to write the name of the site's own key on everything.
+    assert!(owner.node.stop().success());
+    for table in ["federation_audit_log", "audit_seals"] {
+        database.execute(&format!("UPDATE {table} SET key_id = $1"), &[&genuine]).await.expect("renamed");
+    }
+    owner.node.serve();
+    assert_eq!(told(&owner), stranger, "under the site's own key's name");
+    assert!(!own.exists(), "the node takes no forged chain for its own");
 }
 
 /// Lists again and again until the node is gone; the ids of the requests that were answered with rows.

@@ -14,9 +14,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use crate::harness::asker::{self, Asker};
-use crate::harness::node::{Node, id};
+use crate::harness::node::{Node, id, mosaic};
 use crate::harness::search::holds;
 use crate::harness::sites;
+use crate::harness::wait::until;
 
 const TRACE: &str = "[log]\nfilter = \"trace\"\n[limits]\nenroll_failures_per_minute = 1000\nsecrets_reread_ms = 50\n";
 
@@ -260,5 +261,56 @@ fn each_file(place: &Path, look: &mut impl FnMut(&Path, &[u8])) {
             // What the server removed meanwhile is not there.
             std::fs::read(&path).iter().for_each(|bytes| look(&path, bytes));
         }
+    }
+}
+
+/// Every command that reads a secret from a file, the configuration or the environment, while it waits for somebody who does not answer.
+#[tokio::test]
+async fn no_command_that_reads_a_secret_can_leave_a_core_dump() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("mosaic.toml");
+    let text = format!(
+        "site = \"work\"\ntier = \"standalone\"\nstate_dir = \"{}\"\n[postgres]\nurl = \"postgres://mosaic:hunter2@{address}/mosaic\"\n",
+        directory.path().join("state").display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let init = mosaic().arg("--config").arg(&file).args(["gateway", "init"]).output().expect("it runs");
+    assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+    let api = format!("http://{address}");
+    let asks_the_node: Vec<Vec<&str>> = vec![
+        vec!["federation", "grant", "list"],
+        vec!["federation", "peer", "add", "mosaic-invite:none", "--user", "ada"],
+        vec!["federation", "audit", "verify"],
+        vec!["federation", "status"],
+        vec!["user", "list"],
+        vec!["team", "list"],
+        vec!["token", "list"],
+        vec!["token", "create", "--user", "ada"],
+        vec!["query", "tasks"],
+        vec!["get", "tasks", "0190b0e0-0000-7000-8000-000000000000"],
+    ];
+    let asks_the_database =
+        [vec!["gateway", "serve"], vec!["gateway", "doctor"], vec!["gateway", "rotate-secret"]].to_vec();
+    for arguments in asks_the_node.into_iter().chain(asks_the_database) {
+        let mut command = mosaic();
+        command.arg("--config").arg(&file).args(["--api", &api, "--token", "mosaic_session_none"]).args(&arguments);
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        let log = std::fs::File::create(directory.path().join("log")).expect("a file");
+        let mut process = command.stderr(log).spawn().expect("it starts");
+        let ended = until("it asks, or ends", || std::future::ready(process.try_wait().expect("a child's status")));
+        let asked = tokio::select! {
+            asked = silent.accept() => Some(asked.expect("a connection")),
+            _ = ended => None,
+        };
+        let shown = std::fs::read_to_string(format!("/proc/{}/limits", process.id()));
+        process.kill().expect("killed");
+        process.wait().expect("gone");
+        let told = std::fs::read_to_string(directory.path().join("log")).expect("what it said");
+        assert!(asked.is_some(), "{arguments:?} asks nobody: {told}");
+        let shown = shown.expect("the limits of a process that waits");
+        let core = shown.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
+        assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{arguments:?}: {core}");
     }
 }
