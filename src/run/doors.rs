@@ -114,6 +114,10 @@ impl Doors {
         while self.metrics.in_flight() > 0 && Instant::now() < give_up {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        let cut = self.metrics.in_flight();
+        if cut > 0 {
+            tracing::warn!(requests = cut, "the time for draining is over; what is still under way is cut");
+        }
         // The last answers are on their way out of our buffers.
         tokio::time::sleep(FLUSH).await;
         join_all(self.handles.iter().map(|handle| handle.stop(false))).await;

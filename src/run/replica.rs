@@ -28,6 +28,9 @@ pub(super) struct Replica {
 const REPORTS_MISSED: u32 = 5;
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long going off the record may take: a rotation forgets who does not report any more.
+const LEAVE: Duration = Duration::from_secs(3);
+
 impl Replica {
     /// Before anything is sealed or opened: learns which secret seals, and goes on record.
     pub(super) async fn enter(
@@ -116,8 +119,12 @@ impl Replica {
 
     /// Off the record: a rotation need not wait for this process.
     pub(super) async fn leave(&self) {
-        if let Err(fault) = self.store.leave(self.id).await {
-            tracing::debug!(%fault, "this replica stays on record until it is forgotten");
+        match tokio::time::timeout(LEAVE, self.store.leave(self.id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::debug!(%fault, "this replica stays on record until it is forgotten"),
+            Err(_) => {
+                tracing::warn!("going off the record took too long; this replica stays on it until it is forgotten")
+            }
         }
     }
 }

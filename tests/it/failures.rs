@@ -1,5 +1,6 @@
 //! Each dependency stopped, frozen, or lying: what a session sees, and that it heals by itself.
 
+use mosaic::postgres::pool::{DatabaseUrl, PoolOptions};
 use mosaic::postgres::testing;
 use serde_json::json;
 
@@ -100,6 +101,48 @@ async fn a_stopped_database_is_503_everywhere_and_heals_by_itself() {
     let healed = ada.query(json!({ "verb": "list", "resource": "tasks" })).await.expect(200);
     assert_eq!(titles(&healed), ["mine"]);
     assert_eq!(node.anonymous().get("/readyz").await.status, 200);
+}
+
+/// Nothing that a stopping node waits for may wait for the database without a bound: a request under way, the last events of the
+/// log, the last seal, the record of this replica.
+#[tokio::test]
+async fn a_node_whose_database_is_frozen_stops_all_the_same_and_says_what_it_left() {
+    let mut own = testing::own_cluster();
+    own.cluster.start().expect("the cluster starts");
+    let mut node = Node::on_url_with("work", &own.cluster.url("postgres"), "[limits]\ndrain_s = 1\n");
+    node.user("ada").await;
+    let (_, invite) = sites::grant(&node, "home", "ada", json!({ "resources": ["tasks"] })).await;
+    let asker = Asker::enroll(&invite).await;
+    asker.post("list/tasks", json!({})).await.expect(200);
+    let mut under_way = asker.wire().await;
+    let url = DatabaseUrl::parse(&own.cluster.url("postgres")).expect("a URL");
+    let locks = url.connect(&PoolOptions::default()).await.expect("a connection");
+    locks.batch_execute("BEGIN; LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+    under_way
+        .send("POST /api/federation/v1/list/tasks HTTP/1.1\r\nhost: x\r\nx-mosaic-deadline-ms: 30000\r\ncontent-length: 2\r\n\r\n{}")
+        .await
+        .expect("sent");
+    let watches = url.connect(&PoolOptions::default()).await.expect("a connection");
+    until("the question waits in the database", || async {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        (watches.query_one(sql, &[]).await.expect("a count").get::<_, i64>(0) > 0).then_some(())
+    })
+    .await;
+
+    own.cluster.freeze();
+    node.ask_to_stop();
+    let status = node.ends().await;
+    assert!(status.success(), "{status}");
+    let log = node.log();
+    for said in [
+        "what is still under way is cut requests=1",
+        "the last seal of the audit log took too long",
+        "mosaic::run: stopped",
+    ] {
+        assert!(log.contains(said), "'{said}' is missing in:\n{log}");
+    }
+    assert!(under_way.hear().await.is_err(), "no answer without rows and event");
+    own.cluster.thaw();
 }
 
 #[tokio::test]

@@ -237,6 +237,16 @@ impl Node {
         self.process.take().expect("a running node").wait().expect("the node is gone")
     }
 
+    /// The exit of a process that was asked to stop, as soon as there is one; a test that waits in vain fails.
+    pub(crate) async fn ends(&mut self) -> std::process::ExitStatus {
+        let process = self.process.as_mut().expect("a running node");
+        let ended =
+            super::wait::until("the node ends", || std::future::ready(process.try_wait().expect("a child's status")));
+        let status = ended.await;
+        self.process = None;
+        status
+    }
+
     /// Freezes the process: it accepts nothing and answers nothing, but its sockets stay.
     pub(crate) fn freeze(&self) {
         signal(self.process.as_ref().expect("a running node"), "STOP");
