@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::harness::api::{Answer, Api};
-use crate::harness::asker;
+use crate::harness::asker::{self, Asker};
 use crate::harness::node::Node;
 use crate::harness::setting;
-use crate::harness::sites::{self, titles};
+use crate::harness::sites::{self, items, titles};
 use crate::harness::wait::until;
 
 /// Users of one node; `MOSAIC_TEST_USERS` sets another number.
@@ -227,6 +227,42 @@ async fn a_link_is_its_owners_and_of_the_members_of_the_teams_it_is_shared_with(
     // No session of a user can touch links at all.
     assert_eq!(eve.get("/api/admin/v1/links").await.error(401).0, "unauthorized");
     assert_eq!(eve.delete(&format!("/api/admin/v1/links/{link}")).await.error(401).0, "unauthorized");
+}
+
+/// What a site reads of others is its users' alone: a peer that asks as one of them gets the site's own rows, and nobody else is asked.
+#[tokio::test]
+async fn a_peers_question_is_answered_from_this_sites_rows_and_passed_on_to_nobody() {
+    let (work, lab) = futures_util::future::join(Node::start("work"), Node::start("lab")).await;
+    for (node, prefix) in [(&work, "of work"), (&lab, "of lab")] {
+        node.user("ada").await;
+        let ada = node.session("ada").await;
+        node.import(&ada, "tasks", &sites::tasks(prefix, 1, "2026-03-01T12:00:00Z", None)).await;
+    }
+    let (_, invite) = sites::grant(&lab, "work", "ada", json!({ "resources": ["tasks"] })).await;
+    sites::join(&work, "ada", &invite).await;
+    let (_, invite) = sites::grant(&work, "home", "ada", json!({ "resources": ["tasks"] })).await;
+    let asker = Asker::enroll(&invite).await;
+
+    let own = work.session("ada").await.query(json!({ "verb": "list", "resource": "tasks" })).await.expect(200);
+    let mut seen = titles(&own);
+    seen.sort();
+    assert_eq!(seen, ["of lab 0", "of work 0"], "ada herself reads both");
+    let asked_of_lab = async || {
+        let log = lab.admin().get("/api/admin/v1/audit?limit=500").await.expect(200);
+        items(&log).iter().filter(|event| event["action"] == "list" || event["action"] == "get").count()
+    };
+    let before = asked_of_lab().await;
+    assert_eq!(before, 1, "her own question");
+
+    let answer = asker.post("list/tasks", json!({})).await.expect(200);
+    assert_eq!(titles(&answer), ["of work 0"]);
+    let of_lab = items(&own).into_iter().find(|row| row["_source"] == "lab").expect("the row of lab");
+    let get = format!("get/tasks/{}", of_lab["id"].as_str().expect("an id"));
+    assert_eq!(asker.post(&get, json!({})).await.error(404).0, "not_found");
+    for body in [json!({ "source": "all" }), json!({ "source": "federated:lab" }), json!({ "require": ["lab"] })] {
+        assert_eq!(asker.post("list/tasks", body).await.error(400).0, "invalid_request");
+    }
+    assert_eq!(asked_of_lab().await, before, "nobody asked lab for the peer");
 }
 
 #[tokio::test]
