@@ -244,11 +244,32 @@ fn an_older_forged_or_contradicting_list_is_not_taken_and_the_last_good_one_stay
     let foreign = ca("work").sign_crl(6, &[], now(), DEFAULT_CRL_LIFETIME).unwrap();
     assert!(matches!(owner.gate.update(root, &foreign.der), Err(GateError::Crl(_))));
     assert!(matches!(owner.gate.update(root, b"nonsense"), Err(GateError::Crl(_))));
+    let of_another_name = list_of_another_name(&owner.ca, 6);
+    assert!(
+        matches!(owner.gate.update(root, &of_another_name), Err(GateError::Crl(_))),
+        "an authority is key and name"
+    );
     assert!(!owner.gate.update(root, &good.der).unwrap(), "the same list is no change");
 
     assert_eq!(owner.gate.crl(), Some(good));
     let error = server_error(handshake(&owner.link(&revoked), &owner.federation()));
     assert_eq!(error, Error::InvalidCertificate(CertificateError::Revoked));
+}
+
+/// Signed with the key of `ca`, in the name of another authority.
+fn list_of_another_name(ca: &CaMaterial, number: u64) -> Vec<u8> {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+    let issuer = rcgen::Issuer::new(params, rcgen::KeyPair::try_from(ca.key_pkcs8().as_slice()).unwrap());
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: now(),
+        next_update: now() + DEFAULT_CRL_LIFETIME,
+        crl_number: rcgen::SerialNumber::from(number),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&issuer).unwrap().der().to_vec()
 }
 
 #[test]
@@ -406,6 +427,39 @@ fn a_server_certificate_that_names_no_use_is_refused() {
         .unwrap();
     let refused = handshake(&owner.link(&client(&owner.ca)), &owner.federation()).unwrap_err();
     assert_eq!(refused.client, Some(Error::InvalidCertificate(CertificateError::InvalidPurpose)));
+}
+
+/// A trust anchor is a name and a key to webpki, whatever its dates say.
+#[test]
+fn a_server_whose_root_is_over_is_refused() {
+    let shake_hands = |ca: &CaMaterial| {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = now() - Duration::hours(1);
+        params.not_after = now() + Duration::hours(1);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        let ca_key = rcgen::KeyPair::try_from(ca.key_pkcs8().as_slice()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_der(&ca.certificate().into(), ca_key).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let leaf = params.signed_by(&key, &issuer).unwrap().der().to_vec();
+        let identity = SwappableIdentity::new();
+        let shown = crate::pki::authority::ServerIdentity {
+            chain: vec![leaf, ca.certificate().to_vec()],
+            key: zeroize::Zeroizing::new(key.serialize_der()),
+            not_before: params.not_before,
+            not_after: params.not_after,
+        };
+        identity.replace(&shown).unwrap();
+        let server = Arc::new(enrollment_server_config(&identity, TlsVersions::Only13));
+        let (by_fingerprint, _) = enroll_client_config(sha256(ca.certificate()));
+        [authority_client_config(ca.certificate()), by_fingerprint]
+            .map(|client| handshake(&Arc::new(client), &server).map(drop).map_err(|refused| refused.client))
+    };
+    let long_ago = now() - Duration::days(7_500);
+    assert!(shake_hands(&ca("work")).iter().all(Result::is_ok));
+    let over = CaMaterial::generate(&crate::pki::testing::site("work"), long_ago).unwrap();
+    for refused in shake_hands(&over) {
+        assert_eq!(refused, Err(Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))));
+    }
 }
 
 #[test]

@@ -428,8 +428,12 @@ fn tls_of(
 #[tokio::test]
 async fn tls_12_is_not_spoken_unless_configured() {
     let owner = owner().await;
+    let certificate = owner.sign(&owner.good());
     for listener in ["federation", "enrollment"] {
-        let tls = tls_of(&rustls::version::TLS12, None);
+        let identity = (listener == "federation").then_some((&certificate, &owner.key));
+        let spoken = tls_of(&rustls::version::TLS13, identity);
+        assert!(Wire::open(&owner.node.address(listener), spoken).await.is_ok(), "{listener}");
+        let tls = tls_of(&rustls::version::TLS12, identity);
         assert!(Wire::open(&owner.node.address(listener), tls).await.is_err(), "{listener}");
     }
 }
@@ -525,7 +529,11 @@ async fn an_imported_root_is_taken_over_at_the_first_start_and_its_key_file_is_g
         std::fs::remove_file(node.state().join(file)).expect("removed");
     }
     node.serve();
-    assert_eq!(asker_at(&node, &asker).get("capabilities").await.expect(200)["site"], "work");
+    let known = until("the asker is known", || async {
+        let answer = asker_at(&node, &asker).get("capabilities").await;
+        (answer.status == 200).then_some(answer.json)
+    });
+    assert_eq!(known.await["site"], "work");
 }
 
 /// The same certificate towards the address that a restarted node got.

@@ -214,6 +214,8 @@ async fn weak_keys_reused_keys_and_false_signatures_get_no_certificate() {
     assert_eq!(redeem(&owner.node, &invite, &honest).await.error(409).0, "conflict", "a key that is on record");
     let grant = owner.node.admin().get(&format!("/api/admin/v1/grants/{grant}")).await.expect(200);
     assert_eq!((grant["status"].as_str(), certificates(&grant)), (Some("pending"), 0));
+    let denied = owner.node.admin().get("/api/admin/v1/audit?action=enroll&outcome=denied&limit=1").await.expect(200);
+    assert_eq!(denied["items"][0]["reason"], "key_on_record", "before the authority was asked for anything");
 }
 
 #[tokio::test]

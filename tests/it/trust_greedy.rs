@@ -10,7 +10,7 @@ use crate::harness::asker::Asker;
 use crate::harness::node::Node;
 use crate::harness::sites;
 use crate::harness::wait::{PATIENCE, until};
-use crate::harness::wire::{Wire, client_tls};
+use crate::harness::wire::{Wire, client_tls, header};
 
 /// Shorter deadlines, so that the tests need not wait for the usual ones.
 const IMPATIENT: &str =
@@ -294,6 +294,33 @@ async fn sessions_beyond_the_allowed_wait_and_are_served_when_there_is_room() {
     owner.asker.reconnected().get("capabilities").await.expect(200);
     drop(held);
     assert_eq!(beyond.hear().await.expect("an answer").status, 200, "now there is room");
+}
+
+/// An answered question on a connection of the enrolment listener that stays open; `None` when nobody takes the connection.
+async fn served_at_enrolment(owner: &Owner) -> Option<Wire> {
+    let asking = async {
+        let mut wire = owner.enrolling().await;
+        wire.send("GET /api/federation/v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        let heard = wire.hear().await.expect("an answer");
+        assert_eq!((heard.status, header(&heard.head, "connection")), (404, None), "{}", heard.head);
+        wire
+    };
+    tokio::time::timeout(Duration::from_secs(2), asking).await.ok()
+}
+
+#[tokio::test]
+async fn enrolments_beyond_the_allowed_wait_and_are_served_when_there_is_room() {
+    let owner = owner("[limits]\nenroll_connections = 4\nkeep_alive_s = 300\n").await;
+    let mut held = Vec::new();
+    // The set-up's own connection may still be open: whoever is not served is behind it.
+    while let Some(wire) = served_at_enrolment(&owner).await {
+        held.push(wire);
+        assert!(held.len() <= 4, "one more than allowed is served");
+    }
+    assert!(!held.is_empty());
+    owner.serves_others().await;
+    drop(held);
+    until("there is room again", || served_at_enrolment(&owner)).await;
 }
 
 /// Strangers can ask the enrolment listener, and there are few connections to it.

@@ -161,6 +161,15 @@ fn the_second_wall_stops_more_rows_than_allowed_and_bytes_that_belong_to_no_row(
     assert_eq!(egress::check(&right(1), two.clone()).unwrap_err(), EgressViolation::TooManyRows);
     let hidden = Page { rows: two.rows[..1].to_vec(), ..two.clone() };
     assert_eq!(egress::check(&right(10), hidden).unwrap_err(), EgressViolation::BrokenPage);
+    for row in [0, 1] {
+        let mut before = two.clone();
+        before.rows[row].range.start += 1;
+        assert_eq!(
+            egress::check(&right(10), before).unwrap_err(),
+            EgressViolation::BrokenPage,
+            "bytes before row {row}"
+        );
+    }
     let mut beyond = two;
     beyond.rows[1].range.end += 1;
     assert_eq!(egress::check(&right(10), beyond).unwrap_err(), EgressViolation::BrokenPage);

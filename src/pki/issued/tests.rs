@@ -81,3 +81,25 @@ fn an_asker_keeps_only_a_certificate_for_its_key_and_its_root() {
         Err(ReceivedError::Pem(_))
     ));
 }
+
+/// webpki takes a certificate without any extended key usage for any use.
+#[test]
+fn an_asker_keeps_no_certificate_that_names_no_use() {
+    let ca = ca("work");
+    let ca_key = rcgen::KeyPair::try_from(ca.key_pkcs8().as_slice()).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_der(&ca.certificate().into(), ca_key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let public_key = rcgen::PublicKeyData::subject_public_key_info(&key);
+    let received = |usages: Vec<rcgen::ExtendedKeyUsagePurpose>| {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_before = now() - Duration::hours(1);
+        params.not_after = now() + Duration::hours(1);
+        params.extended_key_usages = usages;
+        let pem = certificate_to_pem(params.signed_by(&key, &issuer).unwrap().der());
+        check_received(&pem, &[], ca.certificate(), &public_key, now())
+    };
+    assert!(received(vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth]).is_ok());
+    for usages in [vec![], vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]] {
+        assert_eq!(received(usages), Err(Mismatch::Profile(ProfileError::NotForClients).into()));
+    }
+}

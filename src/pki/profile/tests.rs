@@ -155,6 +155,22 @@ fn leaf_and_root_must_be_in_date() {
     assert_eq!(checked, Err(ProfileError::Root));
 }
 
+/// RFC 5280 4.1.2.1: extensions are of version 3. rustls refuses other versions before; this does not rely on it.
+#[test]
+fn a_certificate_of_another_version_is_refused() {
+    let good = Bent::good();
+    let der = good.der();
+    // [0] EXPLICIT INTEGER, the first field of what is signed.
+    const VERSION_3: [u8; 5] = [0xa0, 3, 2, 1, 2];
+    let at = der.windows(VERSION_3.len()).position(|bytes| bytes == VERSION_3).unwrap();
+    for version in [0, 1, 3] {
+        let mut other = der.clone();
+        other[at + 4] = version;
+        let checked = check_client_certificate(&other, good.root.certificate(), now(), &ExtensionArc::default());
+        assert!(matches!(checked, Err(ProfileError::Version | ProfileError::Malformed)), "{version}: {checked:?}");
+    }
+}
+
 #[test]
 fn odd_serial_numbers_are_refused() {
     assert_eq!(check_serial(&[1]).map(|s| s.to_string()), Ok("01".to_owned()));

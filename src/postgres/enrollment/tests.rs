@@ -40,7 +40,18 @@ async fn every_dead_token_is_told_apart_for_the_audit_and_not_for_the_claimant()
     site.enrollments.create(grant, &[2; 32], MINUTE, &by()).await.unwrap();
     site.enrollments.create(grant, &[3; 32], MINUTE, &by()).await.unwrap();
     assert_eq!(refusal_of(site.enrollments.claim(&[2; 32]).await), ("token_voided", FaultKind::Gone));
-    site.database.connect().await.batch_execute("UPDATE grants SET expires_at = now()").await.unwrap();
+    // Nothing that revokes the grants of a subject was told of this change.
+    let database = site.database.connect().await;
+    for column in ["active = false, deleted_at = NULL", "active = true, deleted_at = now()"] {
+        database.batch_execute(&format!("UPDATE users SET {column}")).await.unwrap();
+        assert_eq!(
+            refusal_of(site.enrollments.claim(&[3; 32]).await),
+            ("subject_inactive", FaultKind::Gone),
+            "{column}"
+        );
+    }
+    database.batch_execute("UPDATE users SET deleted_at = NULL").await.unwrap();
+    database.batch_execute("UPDATE grants SET expires_at = now()").await.unwrap();
     assert_eq!(refusal_of(site.enrollments.claim(&[3; 32]).await), ("grant_not_pending", FaultKind::Gone));
     assert_eq!(site.enrollments.create(grant, &[4; 32], MINUTE, &by()).await.unwrap_err().kind, FaultKind::Conflict);
 }
