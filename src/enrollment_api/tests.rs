@@ -270,6 +270,8 @@ async fn a_certificate_that_is_not_what_was_asked_for_is_never_handed_out() {
         assert_eq!(owner.status(grant).await, GrantStatus::Pending);
         let failed = &owner.events().await[0];
         assert_eq!((failed.outcome.as_str(), failed.reason.as_deref()), ("failed", Some("issued_mismatch")));
+        let list = owner.ca.crl().await.unwrap();
+        assert_eq!(crate::pki::crl::revoked_serials(&list.der).unwrap().len(), 1, "what was signed is taken back");
     }
 }
 

@@ -40,6 +40,7 @@ use crate::postgres::renewal::{RenewalLimits, Renewals};
 use crate::secrets::MasterSecret;
 use crate::tls::peer_connection::PeerConnection;
 
+mod renewal;
 mod watch;
 
 const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
@@ -94,7 +95,7 @@ impl AuditLog for ScriptedLog {
     }
 }
 
-/// Signs nothing: renewal is tested on real parts elsewhere.
+/// Signs nothing.
 struct NoCa;
 
 fn unsigned<T: Send + 'static>() -> PortFuture<Result<T, CaError>> {
@@ -195,6 +196,10 @@ impl Owner {
     }
 
     fn of(grant: Grant, audit_mode: AuditMode) -> Self {
+        Self::renewing(grant, audit_mode, nowhere(), Arc::new(NoCa))
+    }
+
+    fn renewing(grant: Grant, audit_mode: AuditMode, store: Renewals, ca: Arc<dyn CertificateAuthority>) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(StoppedClock);
         let catalog = [resource("tasks", false), resource("notes", false), resource("memory", false)];
         let catalog = Arc::new(Catalog::new(catalog.into_iter().chain([resource("credentials", true)])));
@@ -209,7 +214,7 @@ impl Owner {
             audit: audit_writer::start(Arc::clone(&log) as Arc<dyn AuditLog>, AuditLimits::default()),
             audit_mode,
             admission: Admission::default(),
-            renewal: Renewal::new(nowhere(), Arc::new(NoCa), ExtensionArc::default(), cache.clone()),
+            renewal: Renewal::new(store, ca, ExtensionArc::default(), cache.clone()),
             watches: Watches::new(cache.clone(), (&Limits::default()).into()),
             contacts: Contacts::new(|_| {}),
             cursor_key: secret.mac_key("peer cursor"),

@@ -292,6 +292,25 @@ fn nothing_is_resumed_even_by_a_client_that_wants_to() {
     }
 }
 
+/// A resumed session would skip the check of the peer's certificate, as it would the client's.
+#[test]
+fn a_link_resumes_nothing_even_at_an_owner_that_offers_it() {
+    let owner = owner();
+    let client = client(&owner.ca);
+    let mut offering = (*owner.federation()).clone();
+    offering.session_storage = rustls::server::ServerSessionMemoryCache::new(16);
+    offering.send_tls13_tickets = 2;
+    let (offering, link) = (Arc::new(offering), owner.link(&client));
+    for _ in 0..3 {
+        let done = handshake(&link, &offering).unwrap();
+        assert_eq!(done.client.handshake_kind(), Some(HandshakeKind::Full));
+    }
+    let eager = Arc::new(resuming_config(&owner, &client, ProtocolVersion::TLSv1_3));
+    handshake(&eager, &offering).unwrap();
+    let resumed = handshake(&eager, &offering).unwrap();
+    assert_eq!(resumed.client.handshake_kind(), Some(HandshakeKind::Resumed), "others would");
+}
+
 /// A client as somebody else would write it: it keeps sessions, and speaks the one version it is told to.
 fn resuming_config(owner: &Owner, client: &TestClient, version: ProtocolVersion) -> ClientConfig {
     let mut roots = rustls::RootCertStore::empty();

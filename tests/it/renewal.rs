@@ -230,6 +230,28 @@ async fn a_link_renews_by_itself_before_its_certificate_ends() {
     assert!(renewed["not_after"].as_str() > before["not_after"].as_str());
 }
 
+/// A certificate lives a day unless its grant ends before.
+#[tokio::test]
+async fn no_certificate_outlasts_its_grant() {
+    let work = Node::start("work").await;
+    work.user("ada").await;
+    let ends = mosaic::clock::SystemClock.now() + time::Duration::hours(1);
+    let ends = ends.replace_nanosecond(0).expect("whole seconds");
+    let text = ends.format(&time::format_description::well_known::Rfc3339).expect("a date");
+    let order = json!({ "peer": "home", "user": "ada", "scope": { "resources": ["tasks"] }, "expires_at": text });
+    let created = work.admin().post("/api/admin/v1/grants", order).await.expect(201);
+    let asker = Asker::enroll(created["invite"]["invite"].as_str().expect("an invite")).await;
+    let grant = id(&created["grant"]);
+    for count in 1..=2 {
+        let issued = certificates(&work, &grant).await;
+        assert_eq!(issued.len(), count);
+        assert!(issued.iter().all(|certificate| certificate["not_after"] == json!(text)), "{text}: {issued:?}");
+        if count == 1 {
+            renewed(&asker).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_link_that_ended_is_replaced_by_a_new_invite_in_one_step_and_keeps_its_teams() {
     let (home, work) = futures_util::future::join(Node::start("home"), Node::start("work")).await;

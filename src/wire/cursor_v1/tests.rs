@@ -120,6 +120,13 @@ fn a_sessions_cursor_brings_every_source_back_to_its_user_and_question_only() {
     ] {
         assert_eq!(decode_session_cursor(&key, other, &cursor, 4_096), Err(foreign()), "{other:?}");
     }
+    let notes = ResourceName::parse("notes").unwrap();
+    let of_notes = SessionCursorBinding { resource: &notes, ..own };
+    assert_eq!(decode_session_cursor(&key, of_notes, &cursor, 4_096), Err(foreign()));
+    let of_work = encode_session_cursor(&key, SessionCursorBinding { sources: &work, ..own }, &composite());
+    let lab = SourceSelector::Peer(SiteName::parse("lab").unwrap());
+    let of_lab = SessionCursorBinding { sources: &lab, ..own };
+    assert_eq!(decode_session_cursor(&key, of_lab, &of_work, 4_096), Err(foreign()));
     assert_eq!(decode_session_cursor(&key, own, &cursor, cursor.len() - 1), Err(foreign()));
     // A peer's cursor of the same key is none of a session's.
     let binding = PeerCursorBinding { grant: GrantId(Uuid::from_u128(1)), resource: &tasks, filter: b"" };
