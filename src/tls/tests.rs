@@ -292,6 +292,23 @@ fn nothing_is_resumed_even_by_a_client_that_wants_to() {
     }
 }
 
+/// Under TLS 1.2 the client's certificate would cross the network readable.
+#[test]
+fn a_link_speaks_no_tls_1_2() {
+    let owner = owner();
+    let client = client(&owner.ca);
+    let old =
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS12]).unwrap();
+    let old = old.with_no_client_auth().with_cert_resolver(Arc::new(owner.identity.clone()));
+    let (enrolling, _) = enroll_client_config(sha256(owner.ca.certificate()));
+    let old = Arc::new(old);
+    for config in [owner.link(&client), Arc::new(enrolling)] {
+        assert!(handshake(&config, &old).is_err());
+    }
+    let others = Arc::new(resuming_config(&owner, &client, ProtocolVersion::TLSv1_2));
+    assert!(handshake(&others, &old).is_ok(), "it is a server that works");
+}
+
 /// A resumed session would skip the check of the peer's certificate, as it would the client's.
 #[test]
 fn a_link_resumes_nothing_even_at_an_owner_that_offers_it() {
