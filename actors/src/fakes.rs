@@ -342,6 +342,8 @@ pub(crate) struct FakeDialer {
     pub(crate) renewals: Mutex<Vec<Serial>>,
     /// What each renewal fails with.
     pub(crate) refuses: Mutex<Option<Fault>>,
+    /// The only sealed key that opens, if not all do.
+    pub(crate) opens: Mutex<Option<Vec<u8>>>,
 }
 
 impl FakeDialer {
@@ -354,6 +356,9 @@ impl FakeDialer {
 impl PeerDialer for FakeDialer {
     fn transport(&self, link: &Link) -> Result<Arc<dyn PeerTransport>, Fault> {
         self.dialled.fetch_add(1, Ordering::SeqCst);
+        if self.opens.lock().unwrap().as_ref().is_some_and(|opens| *opens != link.credentials.sealed_key) {
+            return Err(Fault::new(FaultKind::Internal, Stage::Tls));
+        }
         let peer = self.peers.lock().unwrap().get(&link.peer).cloned();
         peer.map(|peer| Arc::new(Dialled(peer)) as Arc<dyn PeerTransport>).ok_or_else(|| fault(FaultKind::Internal))
     }

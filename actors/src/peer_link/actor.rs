@@ -353,13 +353,16 @@ impl Handler<Ask> for PeerLink {
             return Box::pin(fut::ready(Err(Fault::new(FaultKind::TimedOut, Stage::Admission))));
         }
         let used = match self.begin(ask.deadline) {
+            Err(fault) if is_unusable(&fault) => return self.once_more(fault, None, ask, caller_left),
             Err(fault) => return Box::pin(fut::ready(Err(fault))),
             Ok(call) => call,
         };
         let (transport, again) = (Arc::clone(&used.1), ask.clone());
         let first = self.carry_out(used, ask, caller_left);
         Box::pin(first.then(move |(answer, caller_left), link, _| match answer {
-            Err(fault) if fault.kind == FaultKind::Forbidden => link.once_more(fault, &transport, again, caller_left),
+            Err(fault) if fault.kind == FaultKind::Forbidden || is_unusable(&fault) => {
+                link.once_more(fault, Some(transport), again, caller_left)
+            }
             answer => Box::pin(fut::ready(answer)),
         }))
     }
@@ -387,26 +390,30 @@ impl PeerLink {
         Box::pin(ended)
     }
 
-    /// The peer does not take the certificate that a call went out with. If a newer one took over meanwhile, here or on another
-    /// replica, the call is made once more with it: that it was late is nobody's fault.
+    /// The peer does not take the certificate that a call went out with, or its key was sealed with a secret that is gone. If a newer
+    /// one took over meanwhile, here or on another replica, or the key was sealed anew, the call is made once more with it: that
+    /// it was late is nobody's fault. `used`: what it went out with, if it came that far.
     fn once_more(
         &self,
         refused: Fault,
-        used: &Arc<dyn PeerTransport>,
+        used: Option<Arc<dyn PeerTransport>>,
         ask: PeerAsk,
         caller_left: oneshot::Receiver<()>,
     ) -> Answered {
-        let is_current = |link: &Self| link.transport.as_ref().is_some_and(|current| Arc::ptr_eq(current, used));
+        let is_current = move |link: &Self| match (&link.transport, &used) {
+            (Some(current), Some(used)) => Arc::ptr_eq(current, used),
+            (None, None) => true,
+            _ => false,
+        };
         let (store, id, deadline) = (Arc::clone(&self.parts.store), self.core.link().id, ask.deadline);
         let stale = !is_current(self);
-        let used = Arc::clone(used);
         let looked = async move { if stale { None } else { timeout_at(deadline, store.load(id)).await.ok()?.ok()? } };
         Box::pin(looked.into_actor(self).then(move |newer, link: &mut Self, ctx| -> Answered {
             if let Some(newer) = newer {
                 let update = link.core.update(newer, Instant::now());
                 link.updated(update, ctx);
             }
-            if link.transport.as_ref().is_some_and(|current| Arc::ptr_eq(current, &used)) {
+            if link.transport.is_some() && is_current(link) {
                 return Box::pin(fut::ready(Err(refused)));
             }
             match link.begin(ask.deadline) {
@@ -415,6 +422,11 @@ impl PeerLink {
             }
         }))
     }
+}
+
+/// Whether what the link has was of no use, so that the peer was not even asked.
+fn is_unusable(fault: &Fault) -> bool {
+    (fault.kind, fault.stage) == (FaultKind::Internal, Stage::Tls)
 }
 
 impl Handler<UpdateLink> for PeerLink {

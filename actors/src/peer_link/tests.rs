@@ -304,6 +304,45 @@ async fn new_credentials_start_over_and_a_mere_change_of_state_does_not() {
 }
 
 #[actix::test]
+async fn a_call_whose_key_opens_no_longer_is_made_with_the_one_that_was_sealed_anew() {
+    tokio::time::pause();
+    let peer = FakePeer::with_rows(&[(1, "a")]);
+    let before = link("work");
+    let mut sealed_anew = before.clone();
+    let store = FakeLinks::of([before.clone()]);
+    let dialer = FakeDialer::of([("work", Arc::clone(&peer))]);
+    let link = start(
+        before.clone(),
+        LinkParts { dialer: Arc::clone(&dialer) as _, ..parts(&store, &peer) },
+        None,
+        None,
+        &Placement::Here,
+    );
+    assert_eq!(kind_of(&link).await, None);
+
+    // On its way already when the key went: what it would have dialled with is of no use any more.
+    sealed_anew.credentials.sealed_key = vec![2];
+    store.links.lock().unwrap()[0] = sealed_anew.clone();
+    let late = std::sync::atomic::AtomicBool::new(true);
+    peer.becomes(move |_| {
+        let late = late.swap(false, Ordering::SeqCst);
+        async move {
+            let answer = PeerAnswer::Rows { page: page(&[], false, None), next_cursor: None };
+            if late { Err(Fault::new(FaultKind::Internal, Stage::Tls)) } else { Ok(answer) }
+        }
+    });
+    assert_eq!(kind_of(&link).await, None);
+
+    // News that came late: the link has what was read before, and has to dial.
+    *dialer.opens.lock().unwrap() = Some(vec![2]);
+    link.update(Link { federation_url: "https://other.example".into(), ..before }).await;
+    assert_eq!(kind_of(&link).await, None);
+    *dialer.opens.lock().unwrap() = Some(vec![3]);
+    link.update(Link { federation_url: "https://other.example".into(), ..sealed_anew }).await;
+    assert_eq!(kind_of(&link).await, Some(FaultKind::Internal), "nothing that opens is anywhere");
+}
+
+#[actix::test]
 async fn latency_is_a_moving_average_of_successful_calls() {
     tokio::time::pause();
     let peer = FakePeer::new(|_| async {

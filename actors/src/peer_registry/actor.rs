@@ -7,6 +7,7 @@ use actix::{
     Actor, ActorFutureExt, ArbiterHandle, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::directory::Directory;
@@ -33,7 +34,15 @@ pub(crate) struct PeerRegistry {
     shared: Arc<Shared>,
     links: HashMap<LinkId, Owned>,
     loads: Loads,
+    /// Who waits until every link runs with what the store has: for a load that is still to begin, and for the one under way.
+    waiting: Waiting,
     draining: bool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: Vec<oneshot::Sender<()>>,
+    current: Vec<oneshot::Sender<()>>,
 }
 
 /// A link as the registry keeps it.
@@ -52,6 +61,11 @@ pub(crate) struct LinkChanged(pub(super) LinkId);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Reload;
+
+/// Answered when every link runs with what was read behind it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReadAnew;
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -72,6 +86,7 @@ impl PeerRegistry {
             shared,
             links: HashMap::new(),
             loads: Loads::default(),
+            waiting: Waiting::default(),
             draining: false,
         }
     }
@@ -79,6 +94,9 @@ impl PeerRegistry {
     /// Starts the next load, if one is wanted and none is under way.
     fn load_next(&mut self, ctx: &mut Context<Self>) {
         let Some(load) = self.loads.next() else { return };
+        if load == Load::All {
+            self.waiting.current.append(&mut self.waiting.next);
+        }
         let store = Arc::clone(&self.parts.store);
         let read = async move {
             match load {
@@ -117,20 +135,27 @@ impl PeerRegistry {
             Load::One(link) => Some(link).filter(|link| !present.contains(link)).into_iter().collect(),
         };
         gone.into_iter().for_each(|link| self.remove(link, ctx));
-        links.into_iter().for_each(|link| self.put(link, ctx));
+        let told: Vec<_> = links.into_iter().filter_map(|link| self.put(link, ctx)).collect();
+        let waiting = if load == Load::All { std::mem::take(&mut self.waiting.current) } else { Vec::new() };
+        let taken = async move {
+            join_all(told).await;
+            waiting.into_iter().for_each(|waiter| _ = waiter.send(()));
+        };
+        ctx.spawn(taken.into_actor(self));
         self.publish();
         self.load_next(ctx);
     }
 
-    fn put(&mut self, link: Link, ctx: &mut Context<Self>) {
+    /// Starts the link, or returns what tells it how it is now.
+    fn put(&mut self, link: Link, ctx: &Context<Self>) -> Option<impl Future<Output = ()> + use<>> {
         if let Some(owned) = self.links.get_mut(&link.id) {
             owned.link = link.clone();
             let handle = owned.handle.clone();
-            ctx.spawn(async move { handle.update(link).await }.into_actor(self));
-            return;
+            return Some(async move { handle.update(link).await });
         }
         let handle = self.start_link(link.clone(), None, ctx);
         self.links.insert(link.id, Owned { link, handle, started_at: Instant::now(), restarts_in_a_row: 0 });
+        None
     }
 
     fn remove(&mut self, link: LinkId, ctx: &mut Context<Self>) {
@@ -224,6 +249,18 @@ impl Handler<Reload> for PeerRegistry {
     fn handle(&mut self, _: Reload, ctx: &mut Self::Context) {
         self.loads.want_all();
         self.load_next(ctx);
+    }
+}
+
+impl Handler<ReadAnew> for PeerRegistry {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: ReadAnew, ctx: &mut Self::Context) -> Self::Result {
+        let (waiter, read) = oneshot::channel();
+        self.waiting.next.push(waiter);
+        self.loads.want_all();
+        self.load_next(ctx);
+        Box::pin(async move { drop(read.await) })
     }
 }
 

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::actor::{Drain, LinkChanged, PeerRegistry, Reload};
+use super::actor::{Drain, LinkChanged, PeerRegistry, ReadAnew, Reload};
 use super::directory::Directory;
 use crate::domain::fault::Fault;
 use crate::domain::identity::{LinkId, SiteName, TeamId, UserId};
@@ -103,6 +103,12 @@ impl PeerRegistryHandle {
     /// Any link may have changed.
     pub fn reload(&self) {
         self.notify(self.actor.try_send(Reload).is_ok());
+    }
+
+    /// Reads every link anew, as often as it takes; returns when each of them runs with what was read after this was called.
+    pub async fn read_anew(&self) {
+        // A registry that is gone runs no link with anything older.
+        let _ = self.actor.send(ReadAnew).await;
     }
 
     fn notify(&self, delivered: bool) {

@@ -90,6 +90,31 @@ async fn links_start_change_and_stop_with_their_rows() {
 }
 
 #[actix::test]
+async fn who_has_links_read_anew_waits_until_each_runs_with_what_the_store_has() {
+    let mut work = link("work");
+    work.credentials.sealed_key = vec![1];
+    let store = FakeLinks::of([work.clone()]);
+    let dialer = dialer();
+    let registry = registry(&store, Arc::clone(&dialer));
+    assert!(registry.wait_for(work.id, soon()).await);
+    let handle = registry.links_of(user(1), &[]).remove(0).handle;
+    assert!(handle.ask(list_ask(1)).await.is_ok());
+    *store.fails.lock().unwrap() = true;
+    store.links.lock().unwrap()[0].credentials.sealed_key = vec![2];
+    let reader = registry.clone();
+    let reading = tokio::spawn(async move { reader.read_anew().await });
+    sleep(Duration::from_secs(3)).await;
+    assert!(!reading.is_finished(), "nothing could be read");
+    *store.fails.lock().unwrap() = false;
+    reading.await.unwrap();
+    // Whatever else it has opens no longer; there is no reading again behind a change of the way that the link takes.
+    *dialer.opens.lock().unwrap() = Some(vec![2]);
+    let loads = store.loads.load(Ordering::SeqCst);
+    assert!(handle.ask(list_ask(1)).await.is_ok());
+    assert_eq!(store.loads.load(Ordering::SeqCst), loads);
+}
+
+#[actix::test]
 async fn a_store_that_fails_at_first_is_asked_again() {
     let work = link("work");
     let store = FakeLinks::of([work.clone()]);
