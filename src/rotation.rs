@@ -160,6 +160,7 @@ pub async fn rotate(
     crash_points::reach("rotation.retired");
     // What was on its way under the old secret when its replica changed has come by now.
     let audit_unsealable = run.hand_over(&log, &audit).await? == HandedOver::Unsealable;
+    run.store.flush().await?;
     still(&alone).await?;
     let left_to_remove = !clean(source, &secret, next);
     crash_points::reach("rotation.file_cleaned");

@@ -99,6 +99,8 @@ const MONTHS_AHEAD: u32 = 3;
 /// Chosen once, for all nodes of a database: the key of the advisory lock under which partitions are made.
 const PARTITION_LOCK: i64 = 0x6d6f_7361_6963_6101;
 
+/// Writes nothing when one of the digests was made with a master secret that is retired: nobody could check it, or seal it. The
+/// condition is looked at once for the statement, in a table of a few rows; whoever retires waits for those who are writing.
 const APPEND: &str = "
     INSERT INTO federation_audit_log (at, request_id, peer, grant_id, grant_version, subject_user_id, action, resource,
                                       query_hash, outcome, reason, rows, bytes_out, latency_us, serial, remote_addr,
@@ -106,7 +108,8 @@ const APPEND: &str = "
     SELECT batch.*, $21::uuid
     FROM unnest($1::timestamptz[], $2::uuid[], $3::text[], $4::uuid[], $5::bigint[], $6::uuid[], $7::text[], $8::text[],
                 $9::bytea[], $10::text[], $11::text[], $12::integer[], $13::bigint[], $14::bigint[], $15::bytea[],
-                $16::inet[], $17::bigint[], $18::bigint[], $19::bytea[], $20::bytea[]) AS batch";
+                $16::inet[], $17::bigint[], $18::bigint[], $19::bytea[], $20::bytea[]) AS batch
+    WHERE NOT EXISTS (SELECT FROM master_secrets WHERE state = 'retired' AND key_id = ANY($20))";
 
 /// Takes numbers of the lane of changes; the row's lock goes with the transaction.
 const NUMBER_CHANGES: &str = "UPDATE audit_change_lane SET next = next + $1 RETURNING lane, next - $1";
@@ -199,20 +202,45 @@ impl<'a> Columns<'a> {
     }
 }
 
+/// Why events are not written inside a transaction, which must then be rolled back.
+pub(super) enum NotWritten {
+    Sql(tokio_postgres::Error),
+    /// They were made with a master secret that is retired.
+    Retired(Fault),
+}
+
+impl From<tokio_postgres::Error> for NotWritten {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl<T> OrFault<T> for Result<T, NotWritten> {
+    fn or_fault(self, doing: &'static str) -> Result<T, Fault> {
+        self.map_err(|why| match why {
+            NotWritten::Sql(error) => sql_fault(doing, &error),
+            NotWritten::Retired(fault) => fault,
+        })
+    }
+}
+
 /// Writes events inside a caller's transaction: a change and its event are committed together or not at all. The caller holds
-/// whatever locks it needs by now: this takes the last one.
+/// whatever locks it needs by now: this takes the last ones.
 pub(super) async fn insert(
     client: &impl GenericClient,
     keys: &AuditKeys,
     events: &[AuditEvent],
-) -> Result<(), tokio_postgres::Error> {
+) -> Result<(), NotWritten> {
     if events.is_empty() {
         return Ok(());
     }
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let numbered = client.query_one(NUMBER_CHANGES, &[&count]).await?;
     let columns = Columns::of(events, numbered.get(0), numbered.get(1), keys);
-    client.execute(APPEND, &columns.parameters()).await.map(drop)
+    match client.execute(APPEND, &columns.parameters()).await? {
+        0 => Err(NotWritten::Retired(keys.are_retired())),
+        _ => Ok(()),
+    }
 }
 
 impl AuditLog for AuditStore {
@@ -233,6 +261,10 @@ impl AuditLog for AuditStore {
             let lane = store.lanes.take();
             let columns = Columns::of(&events, lane.id, lane.next, &store.keys);
             match client.execute(&statement, &columns.parameters()).await {
+                Ok(0) => {
+                    store.lanes.rolled_back(lane);
+                    Err(store.keys.are_retired())
+                }
                 Ok(_) => {
                     store.lanes.committed(lane, events.len());
                     Ok(())

@@ -222,13 +222,19 @@ impl MasterSecrets {
     }
 
     /// Retires every secret but the one that seals, unless a blob is still under one: then nothing changes, and how many are is
-    /// returned. Writers of blobs wait meanwhile; one that comes behind is refused by the trigger.
+    /// returned. Writers of blobs and of the audit log wait meanwhile; one that comes behind is refused. It is on disk when this
+    /// returns, and with it all that was written before, whatever the server's default is: the file may lose the secret then.
     pub async fn retire_others(&self) -> Result<u64, Fault> {
         const DOING: &str = "retire the old master secret";
         let mut client = self.pool.get().await.or_fault(DOING)?;
         let transaction = client.transaction().await.or_fault(DOING)?;
         let tables: Vec<&str> = SEALED_COLUMNS.iter().map(|column| column.table).collect();
-        transaction.batch_execute(&format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "))).await.or_fault(DOING)?;
+        // In the order of those who write to both. The log's partitions are written through it: they need no lock of their own.
+        let locks = format!(
+            "{DURABLY}; LOCK TABLE {} IN SHARE MODE; LOCK TABLE ONLY audit_seals, ONLY federation_audit_log IN SHARE MODE",
+            tables.join(", ")
+        );
+        transaction.batch_execute(&locks).await.or_fault(DOING)?;
         let mut left = 0;
         for SealedColumn { table, column, .. } in SEALED_COLUMNS {
             let sql = format!(
@@ -245,7 +251,21 @@ impl MasterSecrets {
         }
         Ok(left)
     }
+
+    /// Returns when all that was committed before is on disk: what is written goes there in its order.
+    pub async fn flush(&self) -> Result<(), Fault> {
+        const DOING: &str = "see that everything is on disk";
+        let mut client = self.pool.get().await.or_fault(DOING)?;
+        let transaction = client.transaction().await.or_fault(DOING)?;
+        // A transaction that writes nothing waits for nothing.
+        let touch = "UPDATE master_secrets SET changed_at = changed_at WHERE state = 'sealing'";
+        transaction.batch_execute(&format!("{DURABLY}; {touch}")).await.or_fault(DOING)?;
+        transaction.commit().await.or_fault(DOING)
+    }
 }
+
+/// A commit waits until it is on disk, also where the server's default is another.
+const DURABLY: &str = "SET LOCAL synchronous_commit = on";
 
 struct Blob {
     row: String,

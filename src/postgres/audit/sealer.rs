@@ -60,9 +60,12 @@ const SEALS_TO_FOLLOW: i64 = 256;
 /// How far the lane `$1` is sealed.
 const SEALED: &str = "SELECT COALESCE(max(last), 0) FROM audit_seals WHERE lane = $1";
 
+/// As with events: no seal is made with a master secret that is retired.
 const INSERT: &str = "
     INSERT INTO audit_seals (position, at, lane, first, last, places, root, events, previous, key_id, public_key, signature)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    SELECT $1::bigint, $2::timestamptz, $3::uuid, $4::bigint, $5::bigint, $6::bytea, $7::bytea, $8::bigint, $9::bytea, $10::bytea,
+           $11::bytea, $12::bytea
+    WHERE NOT EXISTS (SELECT FROM master_secrets WHERE state = 'retired' AND key_id = $10)";
 
 /// Makes seals. See the module.
 #[derive(Clone)]
@@ -452,7 +455,7 @@ impl Work<'_> {
         };
         let signed = seal.sign(&self.sealer.keys);
         let seal = &signed.seal;
-        client
+        let written = client
             .execute(
                 INSERT,
                 &[
@@ -472,6 +475,9 @@ impl Work<'_> {
             )
             .await
             .or_fault(WHAT)?;
+        if written == 0 {
+            return Err(self.sealer.keys.are_retired());
+        }
         self.head = Head::of(Some(&signed), &self.sealer.keys);
         self.made.seals += 1;
         self.made.events += events.unsigned_abs();

@@ -9,6 +9,7 @@ use time::macros::datetime;
 use super::*;
 use crate::postgres::testing::TestDatabase;
 
+mod retired;
 mod tampering;
 
 fn event(at: OffsetDateTime) -> AuditEvent {

@@ -143,7 +143,7 @@ pub(in crate::postgres) async fn revoke_all_of_subject(
     keys: &AuditKeys,
     subject: UserId,
     by: &ChangedBy,
-) -> Result<(Vec<GrantId>, Vec<RevokedCertificate>), tokio_postgres::Error> {
+) -> Result<(Vec<GrantId>, Vec<RevokedCertificate>), audit::NotWritten> {
     let open = client
         .query(
             "SELECT id FROM grants WHERE subject_user_id = $1 AND status IN ('pending', 'active', 'suspended')",

@@ -587,6 +587,7 @@ async fn a_rotation_seals_what_a_crash_left_so_that_the_new_secret_alone_verifie
     let store = AuditStore::new(database.pool(), AuditKeys::new(&master, &site));
     store.append(vec![event(NOW); 3]).await.unwrap();
     store.sealer(4).seal(NOW, Lookback::All).await.unwrap();
+    let kept = store.checkpoint().await.unwrap().unwrap();
     store.append(vec![event(NOW); 1]).await.unwrap();
     drop(store);
     let both = master.with_a_new_one().unwrap();
@@ -604,8 +605,17 @@ async fn a_rotation_seals_what_a_crash_left_so_that_the_new_secret_alone_verifie
     later.append(vec![event(NOW); 1]).await.unwrap();
     assert_eq!(later.verify(&[]).await.unwrap().problem, None);
     later.sealer(4).seal(NOW, Lookback::All).await.unwrap();
-    let found = later.verify(&[]).await.unwrap();
-    assert_eq!((found.problem, found.unsealed), (None, 0));
+    let found = later.verify(std::slice::from_ref(&kept)).await.unwrap();
+    assert_eq!((found.problem, found.unsealed), (None, 0), "a checkpoint of before the rotation holds");
+
+    // Whoever has the new secret makes a log of his own: what was kept of the old one says so.
+    let client = database.connect().await;
+    client.batch_execute("DELETE FROM federation_audit_log; DELETE FROM audit_seals").await.unwrap();
+    let forger = AuditStore::new(database.pool(), AuditKeys::new(&alone, &site));
+    forger.append(vec![event(NOW); 4]).await.unwrap();
+    forger.sealer(4).seal(NOW, Lookback::All).await.unwrap();
+    let found = forger.verify(&[kept]).await.unwrap();
+    assert_eq!(found.problem.unwrap().kind, ProblemKind::Seal);
 }
 
 #[actix_rt::test]

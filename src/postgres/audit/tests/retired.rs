@@ -1,0 +1,105 @@
+//! What is made with a retired master secret is refused: after a rotation nobody could check or seal it.
+
+use super::*;
+use crate::postgres::master_secrets::MasterSecrets;
+use crate::secrets::{KeyId, MasterSecret};
+
+const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+
+struct Site {
+    database: TestDatabase,
+    secrets: MasterSecrets,
+    /// Seals with the old one, and knows both.
+    master: MasterSecret,
+    store: AuditStore,
+    old: KeyId,
+    new: KeyId,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        let secrets = MasterSecrets::new(database.pool());
+        let master = MasterSecret::generate().unwrap().with_a_new_one().unwrap();
+        let [new, old] = master.ids()[..] else { panic!("two ids") };
+        secrets.settle(old).await.unwrap();
+        secrets.switch(new).await.unwrap();
+        let store = AuditStore::new(database.pool(), AuditKeys::new(&master, &SiteName::parse("work").unwrap()));
+        Self { database, secrets, master, store, old, new }
+    }
+
+    async fn events(&self) -> i64 {
+        self.database.connect().await.query_one("SELECT count(*) FROM federation_audit_log", &[]).await.unwrap().get(0)
+    }
+}
+
+#[actix_rt::test]
+async fn an_event_of_a_retired_secret_is_refused_and_told_and_the_lane_goes_on_with_the_next() {
+    let site = Site::new().await;
+    assert_eq!(site.master.sealing(), site.old);
+    site.store.append(vec![event(NOW); 2]).await.unwrap();
+    assert_eq!(site.secrets.retire_others().await.unwrap(), 0);
+
+    let fault = site.store.append(vec![event(NOW)]).await.unwrap_err();
+    assert_eq!((fault.kind, fault.stage), (FaultKind::Unavailable, Stage::Audit));
+    site.store.keys.refused().await;
+    let mut client = site.database.connect().await;
+    let transaction = client.transaction().await.unwrap();
+    assert!(matches!(insert(&transaction, &site.store.keys, &[event(NOW)]).await, Err(NotWritten::Retired(_))));
+    transaction.rollback().await.unwrap();
+    site.store.keys.refused().await;
+    assert_eq!(site.events().await, 2);
+
+    assert!(site.master.seal_with(site.new));
+    site.store.append(vec![event(NOW)]).await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    assert!(insert(&transaction, &site.store.keys, &[event(NOW)]).await.is_ok());
+    transaction.commit().await.unwrap();
+    site.store.sealer(8).seal(NOW, Lookback::All).await.unwrap();
+    let found = site.store.verify(&[]).await.unwrap();
+    assert_eq!((found.sealed, found.unsealed, found.problem), (4, 0, None), "no number is missing");
+}
+
+#[actix_rt::test]
+async fn no_seal_is_made_with_a_retired_secret() {
+    let site = Site::new().await;
+    site.store.append(vec![event(NOW); 2]).await.unwrap();
+    site.secrets.retire_others().await.unwrap();
+    let fault = site.store.sealer(8).seal(NOW, Lookback::All).await.unwrap_err();
+    assert_eq!((fault.kind, fault.stage), (FaultKind::Unavailable, Stage::Audit));
+    site.store.keys.refused().await;
+    assert_eq!(site.store.checkpoint().await.unwrap(), None);
+    assert!(site.master.seal_with(site.new));
+    site.store.sealer(8).seal(NOW, Lookback::All).await.unwrap();
+    assert_eq!(site.store.checkpoint().await.unwrap().unwrap().key, site.new);
+}
+
+#[actix_rt::test]
+async fn a_secret_is_retired_only_when_nobody_is_writing_with_it() {
+    let site = Site::new().await;
+    let mut client = site.database.connect().await;
+    let transaction = client.transaction().await.unwrap();
+    assert!(insert(&transaction, &site.store.keys, &[event(NOW)]).await.is_ok());
+    let secrets = site.secrets.clone();
+    let retiring = tokio::spawn(async move { secrets.retire_others().await });
+    let watch = site.database.connect().await;
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'federation_audit_log'::regclass)";
+    while !watch.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(!retiring.is_finished(), "it did not wait for who is writing");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(site.secrets.retired().await.unwrap(), []);
+    // Behind who retires: waits for it, and is then refused.
+    let store = site.store.clone();
+    let late = tokio::spawn(async move { store.append(vec![event(NOW)]).await });
+    let both = "SELECT count(*) = 2 FROM pg_locks WHERE NOT granted AND relation = 'federation_audit_log'::regclass";
+    while !watch.query_one(both, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(!late.is_finished(), "it did not wait for who retires");
+        tokio::task::yield_now().await;
+    }
+    transaction.commit().await.unwrap();
+    assert_eq!(retiring.await.unwrap().unwrap(), 0);
+    assert_eq!(late.await.unwrap().unwrap_err().kind, FaultKind::Unavailable);
+    assert_eq!((site.secrets.retired().await.unwrap(), site.events().await), (vec![site.old], 1));
+}
