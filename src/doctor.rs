@@ -18,6 +18,7 @@ mod database_probes;
 mod listeners;
 mod machine;
 mod redis_probes;
+mod rotation_probe;
 #[cfg(test)]
 mod tests;
 

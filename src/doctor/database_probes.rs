@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use time::OffsetDateTime;
 use tokio_postgres::Client;
 
-use super::Probe;
+use super::{Probe, rotation_probe};
 use crate::config::{CaKind, Config, Limits, MasterSecretSource, Tier};
 use crate::pki::authority::CertificateAuthority;
 use crate::pki::ca_store::CaStore;
@@ -107,6 +107,7 @@ async fn look(
             }
             CaKind::StepCa(_) => seen.probes.extend(outbox(client).await?),
         }
+        seen.probes.extend(rotation_probe::probe(config, client).await?);
     }
     Ok(())
 }
