@@ -67,7 +67,7 @@ pub enum SecretError {
 /// authenticates; the others only open what was sealed, and recognise what was authenticated, before a rotation.
 ///
 /// Sealers and MAC keys that were taken from it follow when it adopts a secret or changes to another one: a node that runs
-/// need not be restarted (ADR 18). A secret that was known once is not forgotten before the process ends.
+/// need not be restarted (ADR 18). It is forgotten only by [`Self::forget`].
 pub struct MasterSecret {
     shared: Arc<Shared>,
 }
@@ -146,6 +146,12 @@ impl MasterSecret {
     /// Learns the secrets of `other` that are new and not `retired`; what seals stays the same.
     pub fn adopt(&self, other: &Self, retired: &[KeyId]) {
         self.shared.adopt(&other.shared.ring().keys, retired);
+    }
+
+    /// Forgets secrets that nothing is sealed with any more, and what was derived from them: what they sealed opens no longer,
+    /// what they authenticated is as good as forged. The one that seals stays. Returns the ids that went.
+    pub fn forget(&self, retired: &[KeyId]) -> Vec<KeyId> {
+        self.shared.forget(retired)
     }
 
     /// The same with a new random secret before the others, which seal as before.

@@ -103,7 +103,7 @@ impl Node {
             metrics: Arc::clone(&parts.metrics),
             every: parts.config.limits.audit_seal,
         });
-        actix_rt::spawn(replica.clone().run(stop.clone()));
+        actix_rt::spawn(replica.clone().run(parts.registry.clone(), parts.log.keys(), stop.clone()));
         actix_rt::spawn(Arc::clone(&sealing).run(stop.clone()));
         actix_rt::spawn(housekeeping::run(
             audit_store,

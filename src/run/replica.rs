@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mosaic_actors::domain::fault::Fault;
-use tokio::time::MissedTickBehavior;
+use mosaic_actors::peer_registry::PeerRegistryHandle;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::BootError;
 use super::database::Database;
 use crate::config::{Config, MasterSecretSource};
+use crate::postgres::audit::AuditKeys;
 use crate::postgres::master_secrets::MasterSecrets;
 use crate::secrets::{KeyId, MasterSecret};
 
@@ -31,6 +33,28 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long going off the record may take: a rotation forgets who does not report any more.
 const LEAVE: Duration = Duration::from_secs(3);
 
+/// How long links may take to be read anew before a retired secret is forgotten; else it is tried again with the next look.
+/// Shorter than the grace, because this replica does not report meanwhile.
+const LINKS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Retired secrets that the file listed when it was last looked at.
+#[derive(Default)]
+struct Listed {
+    retired: Vec<KeyId>,
+    told: bool,
+}
+
+impl Listed {
+    /// Whether these are to be told of: once, and not while a rotation is just about to remove them.
+    fn is_news(&mut self, retired: Vec<KeyId>) -> bool {
+        if self.retired != retired {
+            *self = Self { retired, told: false };
+            return false;
+        }
+        !self.retired.is_empty() && !std::mem::replace(&mut self.told, true)
+    }
+}
+
 impl Replica {
     /// Before anything is sealed or opened: learns which secret seals, and goes on record.
     pub(super) async fn enter(
@@ -50,30 +74,41 @@ impl Replica {
         if !secret.seal_with(sealing) {
             return Err(not_here(sealing));
         }
+        // Nothing is opened yet, and nothing that is sealed is under one of these.
+        secret.forget(&replica.store.retired().await.map_err(unreadable)?);
         replica.report().await.map_err(unreadable)?;
         Ok(replica)
     }
 
-    /// Reads the file again and does as the database says, until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    /// Reads the file again and does as the database says, until `stop`: from time to time, and at once when the audit log refuses
+    /// what is made with the secret that seals here.
+    pub(super) async fn run(self, links: PeerRegistryHandle, keys: AuditKeys, stop: CancellationToken) {
         let mut tick = tokio::time::interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = false;
+        let mut listed = Listed::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => self.look(&mut told).await,
+                _ = tick.tick() => {}
+                () = keys.refused() => {}
             }
+            self.look(&links, &mut listed).await;
         }
     }
 
-    /// `told`: that the file lists what is retired is said once.
-    async fn look(&self, told: &mut bool) {
+    async fn look(&self, links: &PeerRegistryHandle, listed: &mut Listed) {
+        let retired = match self.store.retired().await {
+            Ok(retired) => retired,
+            Err(fault) => {
+                tracing::debug!(%fault, "which master secrets are retired could not be read; tried again");
+                return;
+            }
+        };
         if let MasterSecretSource::File(file) = &self.source {
             let source = self.source.clone();
             let read = tokio::task::spawn_blocking(move || source.read().map_err(|error| error.to_string())).await;
             match read.map_err(|error| error.to_string()).flatten() {
-                Ok(read) => self.adopt(&read, told).await,
+                Ok(read) => self.adopt(&read, &retired, listed),
                 Err(error) => {
                     tracing::warn!(file = %file.display(), %error, "the master secret's file cannot be read; going on with what was read before");
                 }
@@ -81,20 +116,41 @@ impl Replica {
         }
         if let Err(fault) = self.follow().await {
             tracing::debug!(%fault, "which master secret seals could not be read; tried again");
+            return;
         }
+        self.forget(&retired, links).await;
     }
 
     /// Learns what is new and not retired.
-    async fn adopt(&self, read: &MasterSecret, told: &mut bool) {
-        let Ok(retired) = self.store.retired().await else { return };
-        let old: Vec<String> = read.ids().iter().filter(|id| retired.contains(id)).map(ToString::to_string).collect();
-        if !old.is_empty() && !std::mem::replace(told, true) {
+    fn adopt(&self, read: &MasterSecret, retired: &[KeyId], listed: &mut Listed) {
+        let old: Vec<KeyId> = read.ids().into_iter().filter(|id| retired.contains(id)).collect();
+        let shown = list(&old);
+        if listed.is_news(old) {
             tracing::warn!(
-                retired = old.join(", "),
-                "the master secret's file lists retired secrets: remove them from it"
+                retired = shown,
+                "master_secret_file lists retired secrets, which nothing needs: run 'mosaic gateway rotate-secret' here again, or \
+                 remove their lines"
             );
         }
-        self.secret.adopt(read, &retired);
+        self.secret.adopt(read, retired);
+    }
+
+    /// No blob is under a retired secret, but a link may still have in memory what the database had before: it first gets what is
+    /// there now.
+    async fn forget(&self, retired: &[KeyId], links: &PeerRegistryHandle) {
+        let sealing = self.secret.sealing();
+        if !self.secret.ids().iter().any(|id| *id != sealing && retired.contains(id)) {
+            return;
+        }
+        if timeout(LINKS_WITHIN, links.read_anew()).await.is_err() {
+            tracing::debug!("links could not be read anew in time; retired master secrets are forgotten later");
+            return;
+        }
+        let forgotten = self.secret.forget(retired);
+        tracing::info!(forgotten = list(&forgotten), "retired master secrets are forgotten");
+        if let Err(fault) = self.report().await {
+            tracing::debug!(%fault, "the next report says what this replica knows");
+        }
     }
 
     async fn report(&self) -> Result<Option<KeyId>, Fault> {
@@ -127,6 +183,10 @@ impl Replica {
             }
         }
     }
+}
+
+fn list(ids: &[KeyId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn unreadable(fault: Fault) -> BootError {

@@ -97,6 +97,18 @@ impl Shared {
         });
     }
 
+    /// Never the one that seals.
+    pub(super) fn forget(&self, ids: &[KeyId]) -> Vec<KeyId> {
+        let mut gone = Vec::new();
+        self.change(|ring| {
+            let goes = |key: &MasterKey| key.id != ring.sealing && ids.contains(&key.id);
+            gone = ring.keys.iter().filter(|key| goes(key)).map(|key| key.id).collect();
+            let keys = || ring.keys.iter().filter(|key| !goes(key)).cloned().collect();
+            (!gone.is_empty()).then(|| Ring { keys: keys(), sealing: ring.sealing })
+        });
+        gone
+    }
+
     /// One change at a time.
     fn change(&self, next: impl FnOnce(&Ring) -> Option<Ring>) {
         let macs = self.macs.lock().unwrap_or_else(PoisonError::into_inner);

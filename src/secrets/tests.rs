@@ -157,6 +157,29 @@ fn what_was_derived_follows_a_secret_that_is_adopted_and_then_seals() {
 }
 
 #[test]
+fn a_secret_that_is_forgotten_opens_and_recognises_nothing_any_more() {
+    let running = ring(&[2, 1]);
+    let [new, old] = running.ids()[..] else { panic!("two ids") };
+    let (sealer, mac, signing) = (running.sealer(), running.mac_key("cursor"), running.signing_key("seal"));
+    let (blob, tag) = (ring(&[1]).sealer().seal(&PLACE, b"key"), ring(&[1]).mac_key("cursor").tag(&[b"a"]));
+    assert_eq!(running.forget(&[new]), [], "the one that seals stays");
+    assert_eq!(running.forget(&[ring(&[3]).ids()[0]]), []);
+    assert!(sealer.open(&PLACE, &blob).is_ok() && mac.verify(&[b"a"], &tag) && signing.public_key(old).is_some());
+
+    assert_eq!((running.forget(&[old, new]), running.ids()), (vec![old], vec![new]));
+    assert_eq!(sealer.open(&PLACE, &blob), Err(SealError::UnknownKey));
+    assert!(!mac.verify(&[b"a"], &tag));
+    assert_eq!(mac.check(old, &[b"a"], &tag), MacVerdict::UnknownKey);
+    assert_eq!(signing.public_key(old), None);
+    assert_eq!((running.seal_with(old), running.sealing()), (false, new));
+    running.adopt(&ring(&[2, 1]), &[old]);
+    assert_eq!(running.ids(), [new], "and is not learned again");
+    let current = sealer.seal(&PLACE, b"key");
+    assert_eq!(sealer.open(&PLACE, &current).unwrap().as_slice(), b"key");
+    assert!(mac.verify(&[b"b"], &mac.tag(&[b"b"])));
+}
+
+#[test]
 fn a_tag_that_is_kept_names_its_secret() {
     let secret = ring(&[2, 1]);
     let [new, old] = secret.ids()[..] else { panic!("two ids") };

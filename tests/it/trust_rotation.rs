@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::harness::asker::Asker;
 use crate::harness::node::Node;
 use crate::harness::sites::{self, Sites, titles};
 use crate::harness::wait::until;
@@ -48,6 +49,24 @@ async fn key_ids(node: &Node) -> Vec<String> {
                FROM (SELECT sealed_key FROM links UNION ALL SELECT sealed_key FROM embedded_ca) AS sealed";
     let rows = node.database().connect().await.query(sql, &[]).await.expect("what is sealed");
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What each process that is on record knows, the one that started first before the others.
+async fn known(node: &Node) -> Vec<Vec<String>> {
+    let sql = "SELECT ARRAY(SELECT encode(id, 'hex') FROM unnest(secrets) AS id) FROM replicas ORDER BY started_at, id";
+    let rows = node.database().connect().await.query(sql, &[]).await.expect("the replicas");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What `gateway doctor` says about rotations, and with which remedy.
+fn doctor(node: &Node) -> Option<(String, String)> {
+    let told = node.cli(&["--json", "gateway", "doctor"]);
+    let report: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let probe =
+        report["probes"].as_array().expect("probes").iter().find(|probe| probe["name"] == "master secret rotation")?;
+    assert_eq!(probe["status"], "yellow", "{report}");
+    let text = |what: &str| probe[what].as_str().expect("a text").to_owned();
+    Some((text("detail"), text("remedy")))
 }
 
 /// Asks without a pause until it is told to stop; how many answers there were.
@@ -117,23 +136,33 @@ async fn a_rotation_under_load_fails_no_question_and_waits_for_every_replica() {
     assert_eq!(rotated["retired"], json!(before.1));
     assert_eq!(key_ids(&sites.home).await, [rotated["sealing"].as_str().expect("an id")]);
     assert_eq!(secret_of(&sites.home.state()), listed[..1]);
+    // Running processes forget the old one, and questions go on.
+    let only_new = json!([[rotated["sealing"]], [rotated["sealing"]]]);
+    for site in [&sites.home, &sites.work] {
+        let new = key_ids(site).await;
+        let all = || async { known(site).await.iter().all(|ids| *ids == new).then_some(()) };
+        until("every process has forgotten the old secret", all).await;
+    }
+    assert_eq!(json!(known(&sites.home).await), only_new);
     load.some_more().await;
     load.end().await;
 
-    // The other replica opens what this one sealed, and what was handed out before holds while a process remembers.
-    let ada_at_replica = replica.session("ada").await;
-    let page = ada_at_replica.query(next(&first["next_cursor"])).await.expect(200);
-    let whole = (vec!["work 2".to_owned(), "work 3".to_owned()], json!(false));
-    assert_eq!((titles(&page), page["_partial"].clone()), whole, "{page}");
+    // The other replica opens what this one sealed. What was handed out before is 400, and nothing else, everywhere.
+    for node in [&sites.home, &replica] {
+        let ada = node.session("ada").await;
+        assert_eq!(ada.query(next(&first["next_cursor"])).await.error(400).0, "invalid_request");
+        let page = ada.query(json!({ "verb": "list", "resource": "tasks", "limit": 2 })).await.expect(200);
+        let page = ada.query(next(&page["next_cursor"])).await.expect(200);
+        let whole = (vec!["work 2".to_owned(), "work 3".to_owned()], json!(false));
+        assert_eq!((titles(&page), page["_partial"].clone()), whole, "{page}");
+    }
     let renew = format!("/api/admin/v1/links/{}/renew", sites.link);
     replica.admin().post(&renew, json!({})).await.expect(200);
     assert_eq!(key_ids(&sites.home).await, [rotated["sealing"].as_str().expect("an id")], "it seals with the new one");
 
-    // After a restart the old secret is gone for good: an old cursor is 400 and nothing else, and all else works.
     sites.home.kill();
     sites.home.serve();
     let ada = sites.home.session("ada").await;
-    assert_eq!(ada.query(next(&first["next_cursor"])).await.error(400).0, "invalid_request");
     assert_eq!(ada.query(question()).await.expect(200)["_sources"]["work"]["status"], "ok");
     for node in [&sites.home, &sites.work] {
         assert!(!node.log().contains(&before.0[0]) && !node.log().contains(&listed[0]), "a secret is in the log");
@@ -148,6 +177,11 @@ async fn a_rotation_that_is_killed_at_any_step_is_finished_by_running_it_again()
         let killed = rotate(&sites.home, &["--set", &format!("test.crash_at={point}")]);
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed.status), Some(9), "{point}: {killed:?}");
 
+        let after_last_step = *point == "rotation.file_cleaned";
+        let told = doctor(&sites.home);
+        let says_how =
+            told.as_ref().is_some_and(|(_, remedy)| remedy.contains("run 'mosaic gateway rotate-secret' again"));
+        assert_ne!(says_how, after_last_step, "{point}: {told:?}");
         let answer = sites.home.session("ada").await.query(question()).await.expect(200);
         assert_eq!(answer["_sources"]["work"]["status"], "ok", "{point}: the node that runs: {answer}");
         sites.home.stop();
@@ -155,7 +189,6 @@ async fn a_rotation_that_is_killed_at_any_step_is_finished_by_running_it_again()
         let ada = sites.home.session("ada").await;
         assert_eq!(ada.query(question()).await.expect(200)["_sources"]["work"]["status"], "ok", "{point}");
 
-        let after_last_step = *point == "rotation.file_cleaned";
         if !after_last_step {
             let rotated = done(&rotate(&sites.home, &[]));
             assert_eq!(rotated["resumed"], true, "{point}: the one that was begun is finished, not another begun");
@@ -202,6 +235,103 @@ async fn a_secret_from_the_environment_is_rotated_by_hand_and_the_command_says_h
     assert!(told.contains("another master secret"), "{told}");
     assert!(told.contains("copy it from a machine where a replica runs"), "{told}");
     assert!(!told.contains(&old), "{told}");
+}
+
+#[tokio::test]
+async fn a_retired_secret_that_a_file_still_lists_is_named_and_not_learned_again() {
+    let node = Node::start_with("home", QUICK).await;
+    let mut replica = node.replica(node.database().url(), QUICK);
+    let old = secret_of(&node.state()).remove(0);
+    assert_eq!(rotate(&node, &["--wait", "1"]).status.code(), Some(1), "the replica lacks the new one");
+    std::fs::copy(node.state().join("master.secret"), replica.state().join("master.secret")).expect("copied");
+    let rotated = done(&rotate(&node, &[]));
+    let (new, retired) = (rotated["sealing"].as_str().expect("an id"), rotated["retired"][0].as_str().expect("an id"));
+    assert_eq!(secret_of(&replica.state()).len(), 2, "nobody cleaned this file");
+
+    until("both forget it", || async { known(&node).await.iter().all(|ids| *ids == [new]).then_some(()) }).await;
+    let told = || async { replica.log().contains("master_secret_file lists retired secrets").then_some(()) };
+    until("the replica says so", told).await;
+    let (detail, remedy) = doctor(&replica).expect("the doctor names it");
+    assert!(detail.contains(retired) && remedy.contains("rotate-secret"), "{detail}: {remedy}");
+    assert_eq!(doctor(&node), None);
+    replica.kill();
+    assert_eq!(replica.log().matches("master_secret_file lists retired secrets").count(), 1, "once for a process");
+    replica.serve();
+    assert_eq!(known(&node).await.last().expect("the replica"), &[new], "nor when it starts");
+    assert!(!replica.log().contains(&old), "a secret is in the log");
+
+    let cleaned = done(&rotate(&replica, &[]));
+    assert_eq!(
+        (&cleaned["sealing"], &cleaned["resumed"]),
+        (&rotated["sealing"], &json!(true)),
+        "nothing is begun anew"
+    );
+    assert_eq!(secret_of(&replica.state()), secret_of(&node.state()));
+    assert_eq!(doctor(&replica), None);
+}
+
+#[tokio::test]
+async fn a_replica_that_slept_through_a_rotation_writes_nothing_that_nobody_can_seal() {
+    let node = Node::start_with("work", QUICK).await;
+    // It looks by itself, and seals, too late to be of help.
+    let slow = "[limits]\nsecrets_reread_ms = 10000\naudit_seal_ms = 60000\n";
+    let replica = node.replica(node.database().url(), slow);
+    node.user("ada").await;
+    let (_, invite) = sites::grant(&node, "home", "ada", json!({ "resources": ["tasks"] })).await;
+    let mut asker = Asker::enroll(&invite).await;
+    asker.federation_url = format!("https://{}", replica.address("federation"));
+    // It hears of the grant when it does.
+    until("the replica answers", || async { (asker.post("list/tasks", json!({})).await.status == 200).then_some(()) })
+        .await;
+    let old = key_ids(&node).await.remove(0);
+
+    replica.freeze();
+    let database = node.database().connect().await;
+    let gone = "UPDATE replicas SET alive_until = now() WHERE alive_until > now() + interval '30 seconds'";
+    assert_eq!(database.execute(gone, &[]).await.expect("as if it had slept for long"), 1);
+    let rotated = done(&rotate(&node, &[]));
+    assert_eq!(rotated["retired"], json!([old]));
+    let last = "SELECT max(seq) FROM federation_audit_all";
+    let last: i64 = database.query_one(last, &[]).await.expect("the last event").get(0);
+    std::fs::copy(node.state().join("master.secret"), replica.state().join("master.secret")).expect("copied");
+    replica.thaw();
+
+    // Nothing leaves without an event that can be sealed; and then all works, without a restart.
+    let asked = || async {
+        let answer = asker.post("list/tasks", json!({})).await;
+        assert!([200, 503].contains(&answer.status.as_u16()), "{}", answer.text());
+        (answer.status == 200).then_some(())
+    };
+    until("the replica answers", asked).await;
+    sites::grant(&replica, "away", "ada", json!({ "resources": ["tasks"] })).await;
+    let since = "SELECT DISTINCT encode(key_id, 'hex') FROM federation_audit_all WHERE seq > $1";
+    let since: Vec<String> =
+        database.query(since, &[&last]).await.expect("events since").iter().map(|row| row.get(0)).collect();
+    assert_eq!(since, [rotated["sealing"].as_str().expect("an id")]);
+    for node in [&node, &replica] {
+        let verified = node.cli(&["--api", &node.api_url(), "--json", "federation", "audit", "verify"]);
+        assert_eq!(done(&verified)["problem"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_beside_another_changes_nothing_and_what_a_crash_left_beside_the_file_is_replaced() {
+    let node = Node::start_with("home", QUICK).await;
+    let (before, left) = (secret_of(&node.state()), node.state().join("master.secret.new"));
+    std::fs::write(&left, "half a line").expect("what a crash left");
+    let another = node.database().connect().await;
+    let lock = "SELECT pg_advisory_lock(x'736563726574'::bigint)";
+    another.execute(lock, &[]).await.expect("the lock of a rotation");
+    let refused = rotate(&node, &[]);
+    let told = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("another rotation of this site is under way"), "{told}");
+    assert_eq!((secret_of(&node.state()), left.exists()), (before.clone(), true), "the file is the other's");
+    another.execute("SELECT pg_advisory_unlock_all()", &[]).await.expect("the other one ends");
+
+    done(&rotate(&node, &[]));
+    let after = secret_of(&node.state());
+    assert!(after.len() == 1 && after != before && !left.exists());
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ private key in the database anew and the audit log up to now, retires the old se
 again by themselves. Those with a file of their own need it copied; the command names them and can be run again. Where the secret
 comes from MOSAIC_MASTER_SECRET or a systemd credential, it says which line to add and, at the end, which to remove.
 
-If it is interrupted, however, run it again: it finishes what was begun. Cursors of before are refused with 400 by replicas that
-start afterwards; a listing then begins anew. Query hashes in the audit log differ from those before. Keep a backup of the new
+If it is interrupted, however, run it again: it finishes what was begun; 'mosaic gateway doctor' says whether anything is left. Running
+processes forget the old secret as soon as it is retired: cursors of before are refused with 400, and a listing then begins anew. Query hashes in the audit log differ from those before. Keep a backup of the new
 file; backups of the database from before need the old one.";
 
 /// See [`WHAT_IT_DOES`].
