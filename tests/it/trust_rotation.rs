@@ -13,9 +13,11 @@ use crate::harness::node::Node;
 use crate::harness::sites::{self, Sites, titles};
 use crate::harness::wait::until;
 
-/// Replicas look often, links ask again soon, and the grant does not limit the test.
+/// Replicas look often, links ask again soon, and neither the grant nor a slow machine limits the test.
 const QUICK: &str = "[limits]\nsecrets_reread_ms = 50\nbreaker_open_s = 1\nbreaker_open_max_s = 1\n\
-                     grant_requests_per_second = 10000\ngrant_burst = 10000\ngrant_concurrent = 100\n";
+                     grant_requests_per_second = 10000\ngrant_burst = 10000\ngrant_concurrent = 100\n\
+                     peer_connect_ms = 20000\npeer_tls_ms = 20000\ntls_handshake_ms = 20000\npeer_first_byte_ms = 20000\n\
+                     peer_budget_ms = 20000\npool_wait_ms = 20000\ndatabase_connect_ms = 20000\nauthority_answer_ms = 10000\n";
 
 async fn joined() -> Sites {
     let sites = sites::joined_as(json!({ "resources": ["tasks"] }), QUICK).await;
