@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsConnector;
 
@@ -135,10 +136,14 @@ pub(crate) async fn drive(target: &Target, load: Load) -> Measured {
     };
     let schedule =
         Rc::new(Schedule { start: Instant::now(), length: load.length, pace: load.pace, next: Default::default() });
-    let running = opened.into_iter().map(|connection| one(target, connection, Rc::clone(&schedule)));
+    // A task each: one task for all would look at every connection whenever one has news.
+    let running: Vec<_> = opened
+        .into_iter()
+        .map(|connection| spawn_local(one(target.clone(), connection, Rc::clone(&schedule))))
+        .collect();
     let mut all = Measured::new();
-    for part in join_all(running).await {
-        all.add(part);
+    for part in running {
+        all.add(part.await.expect("a connection's task does not panic"));
     }
     all.seconds = schedule.start.elapsed().as_secs_f64();
     all
@@ -166,7 +171,7 @@ impl Schedule {
     }
 }
 
-async fn one(target: &Target, mut connection: Option<Connection>, schedule: Rc<Schedule>) -> Measured {
+async fn one(target: Target, mut connection: Option<Connection>, schedule: Rc<Schedule>) -> Measured {
     let mut measured = Measured::new();
     while let Some(due) = schedule.next() {
         sleep_until(due).await;
@@ -174,7 +179,7 @@ async fn one(target: &Target, mut connection: Option<Connection>, schedule: Rc<S
             Some(open) => open.ask(&target.request).await,
             None => {
                 async {
-                    let mut fresh = Connection::open(target).await?;
+                    let mut fresh = Connection::open(&target).await?;
                     fresh.ask(&target.request).await
                 }
                 .await
@@ -183,7 +188,7 @@ async fn one(target: &Target, mut connection: Option<Connection>, schedule: Rc<S
         let broken = outcome.is_err();
         measured.note(due, outcome);
         if broken && connection.is_some() {
-            connection = Connection::open(target).await.ok();
+            connection = Connection::open(&target).await.ok();
         }
     }
     measured

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     mosaic::tls::install_default_provider();
     // One thread: the driver shares the machine with what it measures, and must never be the wider of the two.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
+    tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::select! {
             code = run(&asked) => code,
             _ = tokio::signal::ctrl_c() => ExitCode::from(130),

@@ -185,7 +185,7 @@ async fn services(database: &TestDatabase) -> Services {
         ),
         links,
         catalog: catalog.domain(),
-        rows: Arc::new(PgLocalRows::new(vec![database.pool()], catalog, canceller)),
+        rows: Arc::new(PgLocalRows::new(database.pool(), catalog, canceller)),
         authority: Arc::new(authority),
         enrollment_client: EnrollmentClient::new(Arc::clone(&clock), PeerLimits::default()),
         sealer,

@@ -50,7 +50,8 @@ impl Inbound {
     ) -> Self {
         let connection = connection(request);
         let current = CurrentRequest::of(request);
-        let span = tracing::info_span!(
+        // At `debug`: where nobody looks at spans, a request does not pay for one.
+        let span = tracing::debug_span!(
             "federation.request",
             side = "owner",
             request_id = %current.id,

@@ -1,6 +1,6 @@
 //! Makes the transport of a link out of what the database keeps of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::link::{Link, LinkCredentials};
@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::address::PeerUrl;
+use super::connection::TlsSource;
 use super::limits::PeerLimits;
 use super::renew::Renewal;
 use super::transport::{Endpoint, HttpTransport};
@@ -30,6 +31,22 @@ impl HttpDialer {
     pub fn new(sealer: Sealer, clock: Arc<dyn Clock>, limits: PeerLimits) -> Self {
         Self { sealer, clock, limits }
     }
+
+    /// Connections that are open at the same time have one configuration, and with it one opened key, among them. It goes with the
+    /// last of them.
+    fn shared_config(&self, link: &Link) -> TlsSource {
+        let (sealer, own) = (self.sealer.clone(), link.clone());
+        let open = Mutex::new(Weak::new());
+        Arc::new(move || {
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(config) = open.upgrade() {
+                return Ok(config);
+            }
+            let config = client_config(&sealer, &own)?;
+            *open = Arc::downgrade(&config);
+            Ok(config)
+        })
+    }
 }
 
 impl PeerDialer for HttpDialer {
@@ -40,13 +57,12 @@ impl PeerDialer for HttpDialer {
         })?;
         // Tried once now, so that material that is of no use shows when the link starts and not when somebody waits.
         client_config(&self.sealer, link)?;
-        let (sealer, own) = (self.sealer.clone(), link.clone());
         let endpoint = Endpoint {
             peer: link.peer.clone(),
             url,
             allow_private: link.allow_private,
             certificate_not_after: link.credentials.not_after,
-            tls: Arc::new(move || client_config(&sealer, &own)),
+            tls: self.shared_config(link),
             clock: Arc::clone(&self.clock),
             limits: self.limits,
         };

@@ -23,7 +23,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-use super::pool::{OrFault, sql_fault};
+use super::pool::{OrFault, ThreadPools, sql_fault};
 use event::{Event, Micros};
 use lanes::Lanes;
 
@@ -46,6 +46,8 @@ pub use verify::{EventName, Problem, ProblemKind, Verification};
 #[derive(Clone)]
 pub struct AuditStore {
     pool: Pool,
+    /// For what requests cause.
+    appends: ThreadPools,
     keys: AuditKeys,
     lanes: Arc<Lanes>,
     verifying: Arc<tokio::sync::Semaphore>,
@@ -251,7 +253,8 @@ impl AuditLog for AuditStore {
                 return Ok(());
             }
             let client = store
-                .pool
+                .appends
+                .own()
                 .get()
                 .await
                 .or_fault("write the audit log")
@@ -291,7 +294,14 @@ fn at_audit(error: &tokio_postgres::Error) -> Fault {
 impl AuditStore {
     #[must_use]
     pub fn new(pool: Pool, keys: AuditKeys) -> Self {
-        Self { pool, keys, lanes: Arc::default(), verifying: Arc::new(tokio::sync::Semaphore::new(1)) }
+        let appends = pool.clone().into();
+        Self { pool, appends, keys, lanes: Arc::default(), verifying: Arc::new(tokio::sync::Semaphore::new(1)) }
+    }
+
+    /// What requests cause is written over these.
+    #[must_use]
+    pub fn appending_over(self, appends: ThreadPools) -> Self {
+        Self { appends, ..self }
     }
 
     /// For what writes events inside transactions of its own.

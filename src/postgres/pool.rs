@@ -22,6 +22,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::Limits;
 
+mod threads;
+
+pub use threads::ThreadPools;
+
 /// A pooled connection that rested longer than this is asked a question before it is handed out. One that was used a
 /// moment ago is not: the round trip would double the cost of a small read, and a closed socket is noticed without it.
 const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -86,38 +90,50 @@ impl Default for PoolOptions {
 pub struct Pools {
     /// Local sessions, admins and the node's own housekeeping.
     pub sessions: Pool,
-    /// What a peer's request writes: its event, its certificates.
+    /// What a peer's request changes: its certificates.
     pub peers: Pool,
+    /// Events of peers' requests: for each thread that serves them, and for everybody else.
+    pub peer_events: ThreadPools,
     /// Rows for local sessions and admins.
-    pub session_rows: Vec<Pool>,
-    /// Rows for peers, in as many lanes as there are threads that serve them.
-    pub peer_rows: Vec<Pool>,
+    pub session_rows: ThreadPools,
+    /// Rows for peers: for each thread that serves them.
+    pub peer_rows: ThreadPools,
 }
 
-/// Connections that write what peers cause, at most a quarter: events are written many at a time, certificates rarely.
-const PEERS_WRITE: usize = 4;
+/// Connections on which a thread writes events: one for the append under way, and one for the next when that one hangs.
+const EVENTS_PER_THREAD: usize = 2;
+
+/// Connections that change what peers ask to be changed: certificates are renewed rarely.
+const PEERS_WRITE: usize = 2;
 
 impl Pools {
     /// All pools on the database of `url`. Those of peers have together as many connections as their options say (one per pool at
-    /// least); local rows have half as many as the other work of sessions, beside it. `lanes` threads serve peers.
+    /// least), of which at most half write; local rows have half as many as the other work of sessions, beside it. `threads`
+    /// serve peers.
     pub fn new(
         url: &DatabaseUrl,
         sessions: &PoolOptions,
         peers: &PoolOptions,
-        lanes: usize,
+        threads: usize,
     ) -> Result<Self, DatabaseUrlError> {
         let part = |options: &PoolOptions, max_size: usize, name: &str| {
             let application_name = format!("{}{name}", options.application_name);
             url.pool(&PoolOptions { max_size: max_size.max(1), application_name, ..options.clone() })
         };
-        let lanes = lanes.max(1);
-        let writing = PEERS_WRITE.min(peers.max_size.div_ceil(4));
-        let lane = (peers.max_size - writing.min(peers.max_size)) / lanes;
+        let parts = |count: usize, max_size: usize, name: &str| {
+            let pools = (0..count).map(|_| part(peers, max_size, name)).collect::<Result<_, _>>();
+            pools.map(ThreadPools::new)
+        };
+        let (threads, most) = (threads.max(1), peers.max_size / 2);
+        let writing = PEERS_WRITE.min(most);
+        let events = EVENTS_PER_THREAD.min((most - writing) / (threads + 1)).max(1);
+        let rows = peers.max_size.saturating_sub(writing + events * (threads + 1)) / threads;
         Ok(Self {
             sessions: part(sessions, sessions.max_size, "")?,
             peers: part(peers, writing, "")?,
-            session_rows: vec![part(sessions, Limits::row_connections(sessions.max_size), " (rows)")?],
-            peer_rows: (0..lanes).map(|_| part(peers, lane, " (rows)")).collect::<Result<_, _>>()?,
+            peer_events: parts(threads + 1, events, " (events)")?,
+            session_rows: part(sessions, Limits::row_connections(sessions.max_size), " (rows)")?.into(),
+            peer_rows: parts(threads, rows, " (rows)")?,
         })
     }
 
@@ -125,7 +141,10 @@ impl Pools {
     pub fn close(&self) {
         self.sessions.close();
         self.peers.close();
-        self.session_rows.iter().chain(&self.peer_rows).for_each(Pool::close);
+        [&self.peer_events, &self.session_rows, &self.peer_rows]
+            .into_iter()
+            .flat_map(ThreadPools::all)
+            .for_each(Pool::close);
     }
 }
 

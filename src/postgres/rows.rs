@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Pool};
+use deadpool_postgres::ClientWrapper;
 use futures_util::TryStreamExt as _;
 use futures_util::future::{FutureExt as _, try_join};
 use mosaic_actors::domain::answer::Page;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Error, Statement};
 
 use super::catalog::{TableCatalog, TableMap};
-use super::pool::{OrFault as _, sql_fault};
+use super::pool::{OrFault as _, ThreadPools, sql_fault};
 use super::read_sql::{ReadSql, TenantShape, exists_sql, get_sql, list_sql};
 use super::row_json::{FormChanged, PageWriter};
 use crate::config::Limits;
@@ -51,8 +51,8 @@ impl PgLocalRows {
     /// Reads by way of `pools`, whose connections nobody else may use: they will only read. Sessions and peers have pools of
     /// their own, and so an adapter each.
     #[must_use]
-    pub fn new(pools: Vec<Pool>, catalog: Arc<TableCatalog>, canceller: QueryCanceller) -> Self {
-        let connections = Connections::of_statements(pools, canceller);
+    pub fn new(pools: impl Into<ThreadPools>, catalog: Arc<TableCatalog>, canceller: QueryCanceller) -> Self {
+        let connections = Connections::of_statements(pools.into(), canceller);
         Self { connections, habits: Habits::default(), catalog, page_bytes: Limits::default().page }
     }
 

@@ -17,6 +17,7 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use futures_util::future::join_all;
+use mosaic_actors::audit_writer::AuditHandle;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::Instant;
@@ -84,6 +85,7 @@ pub(super) struct Doors {
     metrics: Arc<Metrics>,
     /// Open watches are no requests that a stopping node waits for: they are told to leave.
     watches: Arc<Watches>,
+    audit: AuditHandle,
     drain: Duration,
 }
 
@@ -101,6 +103,7 @@ impl Doors {
             handles: servers.into_iter().map(|(name, server)| serve(name, server)).collect(),
             metrics: Arc::clone(&parts.metrics),
             watches,
+            audit: parts.audit.clone(),
             drain: parts.config.limits.drain,
         })
     }
@@ -120,6 +123,7 @@ impl Doors {
         }
         // The last answers are on their way out of our buffers.
         tokio::time::sleep(FLUSH).await;
+        self.audit.leave_threads().await;
         join_all(self.handles.iter().map(|handle| handle.stop(false))).await;
     }
 }
@@ -188,7 +192,10 @@ fn federation(
     };
     let identify_peer = Arc::new(on_connect(parts.pki.arc.clone(), parts.pki.ca.root(), Arc::clone(&parts.clock)));
     let (workers, backlog, connections) = (limits.workers_here(), limits.backlog, limits.federation_connections);
+    let audit = parts.audit.clone();
     let service = move || {
+        // Once in each of this listener's threads: events stay where their requests are.
+        audit.serve_this_thread();
         let (services, metrics) = (services.clone(), Arc::clone(&metrics));
         let app = App::new()
             .wrap(from_fn(http::identify))

@@ -156,7 +156,8 @@ impl Parts {
         let stop = CancellationToken::new();
         let shared_limits = shared_limits(&config, &metrics, stop.clone())?;
         let catalog = tables.domain();
-        let log = AuditStore::new(database.pools.peers.clone(), AuditKeys::new(&master, &config.site));
+        let log = AuditStore::new(database.pools.peers.clone(), AuditKeys::new(&master, &config.site))
+            .appending_over(database.pools.peer_events.clone());
         let audit = audit_writer::start(Arc::new(log.clone()), limits::audit(&config.limits));
         let grants = grant_cache::start(Arc::clone(&clock));
         let evaluator = scope_evaluator::start(grants.clone(), Arc::clone(&catalog), Arc::clone(&clock));

@@ -266,7 +266,7 @@ async fn services(database: &TestDatabase, peers: &Peers, links: &Links) -> Serv
     // Dialled before a question with a short deadline comes.
     let reading = database.pool();
     drop(reading.get().await.unwrap());
-    let local = PgLocalRows::new(vec![reading], Arc::clone(&tables), canceller.clone());
+    let local = PgLocalRows::new(reading, Arc::clone(&tables), canceller.clone());
     let fan_out_limits = FanOutLimits { page_cap: NonZeroU32::new(200).unwrap(), ..FanOutLimits::default() };
     Services {
         site: SiteName::parse("home").unwrap(),

@@ -1,7 +1,7 @@
-use tracing::{Level, Metadata};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing_subscriber::layer::{Filter, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines are written to standard error.
@@ -36,7 +36,7 @@ const TALKATIVE: [&str; 10] = [
 
 /// Sets up the process's log. A second call keeps the first one's settings, so that tests can share a process.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
-    let filter = EnvFilter::builder().parse(filter)?.and(filter_fn(is_harmless));
+    let filter = whole_filter(filter)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(true).with_ansi(false);
     let lines = match format {
         LogFormat::Human => lines.with_filter(filter).boxed(),
@@ -46,6 +46,12 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
         tracing::debug!("a log is already set up in this process");
     }
     Ok(())
+}
+
+/// The hint is what keeps libraries from making lines that nobody lets through: without it every level looks wanted.
+fn whole_filter<S: Subscriber>(filter: &str) -> Result<impl Filter<S> + use<S>, LogFilterError> {
+    let harmless = filter_fn(is_harmless).with_max_level_hint(LevelFilter::TRACE);
+    Ok(EnvFilter::builder().parse(filter)?.and(harmless))
 }
 
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
@@ -62,7 +68,7 @@ mod tests {
         let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let sink = std::sync::Arc::clone(&lines);
         let writer = move || Sink(std::sync::Arc::clone(&sink));
-        let filter = EnvFilter::builder().parse(filter).unwrap().and(filter_fn(is_harmless));
+        let filter = whole_filter(filter).unwrap();
         let layer =
             tracing_subscriber::fmt::layer().with_writer(writer).without_time().with_ansi(false).with_filter(filter);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
@@ -85,6 +91,14 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn what_nobody_lets_through_is_not_made() {
+        let hint =
+            |filter: &str| Filter::<tracing_subscriber::Registry>::max_level_hint(&whole_filter(filter).unwrap());
+        assert_eq!(hint("info"), Some(LevelFilter::INFO));
+        assert_eq!(hint("warn,mosaic=debug"), Some(LevelFilter::DEBUG));
     }
 
     #[test]

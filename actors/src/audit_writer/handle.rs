@@ -1,5 +1,6 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use actix::{Actor, Addr};
@@ -18,7 +19,8 @@ pub struct AuditLimits {
     /// Most events that wait for their commit, those in appends included: so many that somebody waits for, and so many that
     /// nobody waits for.
     pub queue: usize,
-    /// Appends under way at once. Two keep the database busy while one commits.
+    /// Appends of one thread under way at once. One: what comes meanwhile shares the next commit, which costs as much as a dozen
+    /// events.
     pub appends_in_flight: usize,
     /// An append that takes longer has failed.
     pub append_timeout: Duration,
@@ -31,7 +33,7 @@ impl Default for AuditLimits {
         Self {
             batch: 512,
             queue: 4096,
-            appends_in_flight: 2,
+            appends_in_flight: 1,
             append_timeout: Duration::from_secs(3),
             retry: Duration::from_secs(1),
         }
@@ -78,26 +80,52 @@ pub(super) struct Caller {
 /// Writes audit events. Cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct AuditHandle {
-    actor: Addr<AuditWriter>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    log: Arc<dyn AuditLog>,
+    limits: AuditLimits,
+    counters: Arc<Counters>,
+    /// Of every thread that has no writer of its own.
+    home: Addr<AuditWriter>,
+    /// Of threads that serve requests: an event that changes its thread costs two wake-ups.
+    own: RwLock<Vec<(ThreadId, Addr<AuditWriter>)>>,
+    /// For all writers together.
     places: Arc<Semaphore>,
     /// Of events that nobody waits for: they never take a place from the others.
     later: Arc<Semaphore>,
-    queue: usize,
-    counters: Arc<Counters>,
 }
 
-/// Starts the writer on the current arbiter.
+impl Shared {
+    fn writer(&self) -> Addr<AuditWriter> {
+        let me = thread::current().id();
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        own.iter().find(|(thread, _)| *thread == me).map_or(&self.home, |(_, writer)| writer).clone()
+    }
+
+    fn queue(&self, event: AuditEvent, caller: Caller) -> bool {
+        self.writer().try_send(Record(Waiting { event, caller })).is_ok()
+    }
+}
+
+/// Starts the log's writer on the current arbiter.
 #[must_use]
 pub fn start(log: Arc<dyn AuditLog>, limits: AuditLimits) -> AuditHandle {
     let counters = Arc::new(Counters::default());
-    let writer = AuditWriter::new(log, limits, Arc::clone(&counters));
-    let actor = AuditWriter::create(|ctx| {
-        // The places below are the bound; the mailbox must never be the narrower one.
+    let home = start_writer(&log, limits, &counters);
+    let places = || Arc::new(Semaphore::new(limits.queue));
+    let (places, later) = (places(), places());
+    AuditHandle { shared: Arc::new(Shared { log, limits, counters, home, own: RwLock::default(), places, later }) }
+}
+
+fn start_writer(log: &Arc<dyn AuditLog>, limits: AuditLimits, counters: &Arc<Counters>) -> Addr<AuditWriter> {
+    let writer = AuditWriter::new(Arc::clone(log), limits, Arc::clone(counters));
+    AuditWriter::create(|ctx| {
+        // The places are the bound; the mailbox must never be the narrower one.
         ctx.set_mailbox_capacity(2 * limits.queue + 16);
         writer
-    });
-    let places = || Arc::new(Semaphore::new(limits.queue));
-    AuditHandle { actor, places: places(), later: places(), queue: limits.queue, counters }
+    })
 }
 
 /// What every caller is told whose event was not written.
@@ -106,19 +134,36 @@ pub(super) fn not_written() -> Fault {
 }
 
 impl AuditHandle {
+    /// Gives the current thread, which must be an arbiter's, a writer of its own, until [`Self::leave_threads`].
+    pub fn serve_this_thread(&self) {
+        let me = thread::current().id();
+        let mut own = self.shared.own.write().unwrap_or_else(PoisonError::into_inner);
+        // Of threads that ended.
+        own.retain(|(_, writer)| writer.connected());
+        if own.iter().all(|(thread, _)| *thread != me) {
+            own.push((me, start_writer(&self.shared.log, self.shared.limits, &self.shared.counters)));
+        }
+    }
+
+    /// Before threads that were served end: returns when the fate of every event of their writers is known. Later events of
+    /// theirs go to the writer of [`start`].
+    pub async fn leave_threads(&self) {
+        let own = std::mem::take(&mut *self.shared.own.write().unwrap_or_else(PoisonError::into_inner));
+        for (_, writer) in own {
+            // A writer that is gone has nothing left to flush: its callers were told.
+            let _ = writer.send(Drain).await;
+        }
+    }
+
     /// Writes one event; `Ok` means that it survives a crash. Fails at once when the queue is full.
     pub async fn record(&self, event: AuditEvent) -> Result<(), Fault> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let Ok(place) = Arc::clone(&self.shared.places).try_acquire_owned() else {
+            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
             return Err(not_written().after(Duration::from_secs(1)));
         };
         let (answer, told) = oneshot::channel();
-        if self
-            .actor
-            .try_send(Record(Waiting { event, caller: Caller { answer: Some(answer), _place: place } }))
-            .is_err()
-        {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        if !self.shared.queue(event, Caller { answer: Some(answer), _place: place }) {
+            self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
             return Err(not_written());
         }
         told.await.unwrap_or_else(|_| Err(not_written()))
@@ -127,33 +172,34 @@ impl AuditHandle {
     /// Writes one event some time: it is tried again until it is written, and whoever has it need not wait. `false` when there
     /// is no place for it: it is dropped and counted.
     pub fn record_later(&self, event: AuditEvent) -> bool {
-        let queued = Arc::clone(&self.later).try_acquire_owned().is_ok_and(|place| {
-            self.actor.try_send(Record(Waiting { event, caller: Caller { answer: None, _place: place } })).is_ok()
-        });
+        let queued = Arc::clone(&self.shared.later)
+            .try_acquire_owned()
+            .is_ok_and(|place| self.shared.queue(event, Caller { answer: None, _place: place }));
         if !queued {
-            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
         queued
     }
 
     /// Refuses new events from now on and returns when the fate of every earlier one is known.
     pub async fn drain(&self) {
-        // An actor that is gone has nothing left to flush: its callers were told.
-        let _ = self.actor.send(Drain).await;
+        self.leave_threads().await;
+        let _ = self.shared.home.send(Drain).await;
     }
 
     #[must_use]
     pub fn stats(&self) -> AuditStats {
+        let Shared { counters, places, later, limits, .. } = &*self.shared;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let later = self.queue - self.later.available_permits();
+        let later = limits.queue - later.available_permits();
         AuditStats {
-            waiting: self.queue - self.places.available_permits() + later,
+            waiting: limits.queue - places.available_permits() + later,
             later,
-            dropped: read(&self.counters.dropped),
-            committed: read(&self.counters.committed),
-            failed: read(&self.counters.failed),
-            refused: read(&self.counters.refused),
-            appends: read(&self.counters.appends),
+            dropped: read(&counters.dropped),
+            committed: read(&counters.committed),
+            failed: read(&counters.failed),
+            refused: read(&counters.refused),
+            appends: read(&counters.appends),
         }
     }
 }

@@ -229,3 +229,38 @@ async fn a_writer_that_drains_into_a_dead_log_counts_what_it_could_not_write() {
     until("a drained writer takes nothing, and counts it", || writer.stats().dropped == 3).await;
     assert_eq!((writer.stats().waiting, log.batches.lock().unwrap().len()), (0, 0));
 }
+
+#[actix::test]
+async fn a_thread_with_a_writer_of_its_own_shares_bounds_and_loses_nothing_when_it_ends() {
+    let log = FakeLog::new(0, |_| Fate::Commit);
+    let writer = start(log.clone(), AuditLimits { queue: 3, ..limits() });
+    let thread = actix::Arbiter::new();
+    let (there, told) = (writer.clone(), tokio::sync::oneshot::channel::<usize>());
+    thread.spawn(async move {
+        there.serve_this_thread();
+        there.serve_this_thread();
+        let queued = (0..5).filter(|_| there.record_later(event())).count();
+        let _ = told.0.send(queued);
+    });
+    assert_eq!(told.1.await.unwrap(), 3, "the bound is one for all");
+    assert!(!writer.record_later(event()));
+    until("the thread's writer began an append", || log.begun() > 0).await;
+    let leaving = actix::spawn({
+        let writer = writer.clone();
+        async move { writer.leave_threads().await }
+    });
+    assert!(!leaving.is_finished());
+    log.go.add_permits(100);
+    leaving.await.unwrap();
+    assert_eq!(log.batches.lock().unwrap().iter().sum::<usize>(), 3, "all of it is written when the thread may end");
+    let (there, told) = (writer.clone(), tokio::sync::oneshot::channel());
+    thread.spawn(async move {
+        let _ = told.0.send(there.record(event()).await);
+    });
+    assert_eq!(told.1.await.unwrap(), Ok(()), "what comes later goes to the writer for everybody");
+    thread.stop();
+    thread.join().unwrap();
+    assert_eq!(writer.record(event()).await, Ok(()));
+    writer.drain().await;
+    assert_eq!(writer.record(event()).await.unwrap_err().stage, Stage::Audit);
+}

@@ -7,7 +7,7 @@ use crate::ground::{CAPABILITIES, Ground, Holder, Nginx, revocation_list};
 use crate::rounds::{Compared, Round, alternate};
 
 /// Connections of the closed loop: more than the machine can serve at once, so that both cores are always busy.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 64;
 
 /// The same bytes under the same certificates.
 pub(crate) async fn capabilities(effort: Effort) -> Vec<Row> {

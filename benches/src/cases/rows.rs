@@ -12,7 +12,10 @@ use self::sql::Statement;
 
 mod sql;
 
-const CONNECTIONS: usize = 16;
+/// Of peers: so many that events share their commits, as they do where a node is busy.
+const CONNECTIONS: usize = 64;
+/// Of programs that talk to the database themselves: as many as the node reads over. More of them would be slower here.
+const DATABASE_CONNECTIONS: usize = 8;
 /// Tasks that the subject may see: enough that no plan but the indexes' is good.
 const ROWS: u64 = 100_000;
 
@@ -40,7 +43,7 @@ async fn beside_pgbench(effort: Effort, ground: &Ground, ours: &Target, statemen
     let (pairs, length) = effort.rounds();
     let processes = [ground.node.family(), ground.cluster.family()];
     let seconds = length.as_secs().max(1);
-    let theirs = || async { statement.pgbench(CONNECTIONS, seconds) };
+    let theirs = || async { statement.pgbench(DATABASE_CONNECTIONS, seconds) };
     alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()])).await
 }
 
@@ -48,7 +51,7 @@ async fn beside_pgbench(effort: Effort, ground: &Ground, ours: &Target, statemen
 async fn beside_loop(effort: Effort, ground: &Ground, ours: &Target, statement: &Statement) -> Row {
     let (pairs, length) = effort.rounds();
     let processes = [ground.node.family(), ground.cluster.family()];
-    let clients = statement.clients(ground, CONNECTIONS).await;
+    let clients = statement.clients(ground, DATABASE_CONNECTIONS).await;
     let theirs = || statement.in_a_loop(&clients, length);
     let compared = alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()])).await;
     row("list_50_loop", "tokio-postgres in a loop", &compared, Promise::None)

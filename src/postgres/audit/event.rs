@@ -1,5 +1,6 @@
 //! An event as its row holds it, and the one sequence of bytes that stands for it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use mosaic_actors::domain::audit::AuditEvent;
@@ -157,6 +158,8 @@ pub(super) const COLUMNS: &str = "
 pub(super) struct Stored<'a> {
     pub(super) seq: i64,
     pub(super) event: Event<'a>,
+    /// [`Event::bytes`], which both its digest and its leaf are made of.
+    pub(super) bytes: Vec<u8>,
     pub(super) key: &'a [u8],
     pub(super) digest: &'a [u8],
 }
@@ -186,7 +189,7 @@ impl<'a> Stored<'a> {
             number: row.get(20),
         };
         let bytes = |column| row.get::<_, Option<&[u8]>>(column).unwrap_or_default();
-        Self { seq: row.get(0), event, key: bytes(21), digest: bytes(22) }
+        Self { seq: row.get(0), bytes: event.bytes(), event, key: bytes(21), digest: bytes(22) }
     }
 
     /// `None` when the column holds no id at all.
@@ -195,12 +198,12 @@ impl<'a> Stored<'a> {
     }
 
     /// What is hashed into a seal: the columns, their digest, and what the database gave.
-    pub(super) fn leaf(&self) -> [Vec<u8>; 2] {
+    pub(super) fn leaf(&self) -> [Cow<'_, [u8]>; 2] {
         let mut end = Bytes(Vec::with_capacity(80));
         end.number(Some(self.seq));
         end.put(Some(self.key));
         end.put(Some(self.digest));
-        [self.event.bytes(), end.0]
+        [Cow::Borrowed(&self.bytes), Cow::Owned(end.0)]
     }
 }
 

@@ -490,7 +490,7 @@ impl Work<'_> {
 /// Whether a row's digest is one that this site made for these columns.
 pub(super) fn verdict(keys: &AuditKeys, stored: &Stored<'_>) -> MacVerdict {
     match stored.key_id() {
-        Some(key) => keys.events.check(key, &[&stored.event.bytes()], stored.digest),
+        Some(key) => keys.events.check(key, &[&stored.bytes], stored.digest),
         None => MacVerdict::Forged,
     }
 }

@@ -42,7 +42,7 @@ impl Site {
         let catalog = Arc::new(load_catalog(&client, &declared).await.unwrap());
         let canceller = QueryCanceller::new(&database.database_url()).unwrap();
         let writer = RowWriter::new(database.pool(), Arc::clone(&catalog), canceller.clone(), LIMITS);
-        let rows = PgLocalRows::new(vec![database.pool()], catalog, canceller);
+        let rows = PgLocalRows::new(database.pool(), catalog, canceller);
         let team = TeamId(Uuid::from_u128(3));
         let session =
             |user, teams| Session { user: UserId(Uuid::from_u128(user)), teams, token: SessionTokenId(Uuid::nil()) };

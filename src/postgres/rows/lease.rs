@@ -1,8 +1,6 @@
 //! A pooled connection in use. It goes back to the pool clean, or not at all, whenever and however its user ends.
 
 use std::ops::Deref;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, Pool};
@@ -11,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{CancelToken, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::postgres::pool::{DatabaseUrl, DatabaseUrlError, OrFault as _};
+use crate::postgres::pool::{DatabaseUrl, DatabaseUrlError, OrFault as _, ThreadPools};
 
 /// How long a left statement has to end after it was cancelled; then the connection is closed instead.
 const SETTLE_WITHIN: Duration = Duration::from_secs(2);
@@ -39,7 +37,7 @@ impl QueryCanceller {
 /// Pools whose connections are taken as [`Lease`]s.
 #[derive(Clone)]
 pub(crate) struct Connections {
-    lanes: Arc<Lanes>,
+    pools: ThreadPools,
     canceller: QueryCanceller,
     /// What a left connection is told once its statement was cancelled.
     last_words: &'static str,
@@ -50,51 +48,20 @@ const ROLLBACK: &str = "ROLLBACK";
 /// Where no transaction can be open, the server would warn of a rollback; it answers to nothing as well.
 const NOTHING: &str = "";
 
-/// One pool for each thread that asks, as far as there are pools: a connection is driven by the thread that dialled it, and
-/// whoever uses it from another thread pays two wake-ups for every answer.
-struct Lanes {
-    pools: Vec<Pool>,
-    /// Which threads asked so far; the place in the list is the lane. Read on every lease, written once per thread.
-    threads: RwLock<Vec<ThreadId>>,
-}
-
-impl Lanes {
-    fn own(&self) -> &Pool {
-        let me = thread::current().id();
-        let place = |threads: &[ThreadId]| threads.iter().position(|thread| *thread == me);
-        let known = place(&self.threads.read().unwrap_or_else(PoisonError::into_inner));
-        let lane = known.unwrap_or_else(|| {
-            let mut threads = self.threads.write().unwrap_or_else(PoisonError::into_inner);
-            // Threads come and go only in tests; then lanes are shared, which costs time and nothing else.
-            if threads.len() >= THREADS_MAX {
-                threads.clear();
-            }
-            threads.push(me);
-            threads.len() - 1
-        });
-        &self.pools[lane % self.pools.len()]
-    }
-}
-
-/// Most threads that are remembered.
-const THREADS_MAX: usize = 64;
-
 impl Connections {
     /// For transactions.
     pub(crate) fn new(pool: Pool, canceller: QueryCanceller) -> Self {
-        let lanes = Arc::new(Lanes { pools: vec![pool], threads: RwLock::default() });
-        Self { lanes, canceller, last_words: ROLLBACK }
+        Self { pools: ThreadPools::new(vec![pool]), canceller, last_words: ROLLBACK }
     }
 
-    /// For single statements, over a pool for each thread that asks; there is at least one pool.
-    pub(crate) fn of_statements(pools: Vec<Pool>, canceller: QueryCanceller) -> Self {
-        assert!(!pools.is_empty(), "invariant: rows are read over at least one pool");
-        Self { lanes: Arc::new(Lanes { pools, threads: RwLock::default() }), canceller, last_words: NOTHING }
+    /// For single statements.
+    pub(crate) fn of_statements(pools: ThreadPools, canceller: QueryCanceller) -> Self {
+        Self { pools, canceller, last_words: NOTHING }
     }
 
     /// `doing` is for the log.
     pub(crate) async fn lease(&self, doing: &'static str) -> Result<Lease, Fault> {
-        let object = self.lanes.own().get().await.or_fault(doing)?;
+        let object = self.pools.own().get().await.or_fault(doing)?;
         Ok(Lease {
             object: Some(object),
             canceller: self.canceller.clone(),
@@ -106,7 +73,7 @@ impl Connections {
 
     /// After one dead connection more are likely: the server restarted.
     pub(crate) fn forget_dead(&self) {
-        for pool in &self.lanes.pools {
+        for pool in self.pools.all() {
             pool.retain(|client, _| !client.is_closed());
         }
     }

@@ -33,7 +33,7 @@ impl Site {
         let declared: Vec<_> = built_in_resources().into_iter().chain(resources).collect();
         let catalog = Arc::new(load_catalog(&client, &declared).await.unwrap());
         let canceller = QueryCanceller::new(&database.database_url()).unwrap();
-        let rows = PgLocalRows::new(vec![database.pool()], catalog, canceller).with_page_bytes(PAGE_BYTES_MAX);
+        let rows = PgLocalRows::new(database.pool(), catalog, canceller).with_page_bytes(PAGE_BYTES_MAX);
         Self { database, client, rows }
     }
 

@@ -1,0 +1,57 @@
+//! Connections that stay with the thread that dialled them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
+
+use deadpool_postgres::Pool;
+
+/// One pool for each thread that asks, as far as there are pools: a connection is driven by the thread that dialled it, and
+/// whoever uses it from another thread pays two wake-ups for every answer.
+#[derive(Clone)]
+pub struct ThreadPools(Arc<Shared>);
+
+struct Shared {
+    pools: Vec<Pool>,
+    /// Which threads asked so far; the place in the list chooses the pool. Read on every use, written once per thread.
+    threads: RwLock<Vec<ThreadId>>,
+}
+
+/// Most threads that are remembered.
+const THREADS_MAX: usize = 64;
+
+impl ThreadPools {
+    /// There is at least one.
+    #[must_use]
+    pub fn new(pools: Vec<Pool>) -> Self {
+        assert!(!pools.is_empty(), "invariant: there is at least one pool");
+        Self(Arc::new(Shared { pools, threads: RwLock::default() }))
+    }
+
+    /// The current thread's.
+    #[must_use]
+    pub fn own(&self) -> &Pool {
+        let me = thread::current().id();
+        let place = |threads: &[ThreadId]| threads.iter().position(|thread| *thread == me);
+        let known = place(&self.0.threads.read().unwrap_or_else(PoisonError::into_inner));
+        let place = known.unwrap_or_else(|| {
+            let mut threads = self.0.threads.write().unwrap_or_else(PoisonError::into_inner);
+            // Threads come and go only in tests; then pools are shared, which costs time and nothing else.
+            if threads.len() >= THREADS_MAX {
+                threads.clear();
+            }
+            threads.push(me);
+            threads.len() - 1
+        });
+        &self.0.pools[place % self.0.pools.len()]
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Pool> {
+        self.0.pools.iter()
+    }
+}
+
+impl From<Pool> for ThreadPools {
+    fn from(pool: Pool) -> Self {
+        Self::new(vec![pool])
+    }
+}
