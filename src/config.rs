@@ -33,6 +33,7 @@ mod tests;
 
 pub use flags::ConfigArgs;
 pub use limits::Limits;
+pub(crate) use limits::PeerConnections;
 pub use load::{API_PORT, ENROLLMENT_PORT, FEDERATION_PORT};
 pub use problem::{ConfigErrors, Origin, Problem};
 pub use resources::ResourceConfig;

@@ -156,13 +156,46 @@ impl Limits {
     /// Most connections that the pools hold together.
     #[must_use]
     pub(crate) fn pooled_connections(&self) -> usize {
-        self.sessions_pool + Self::row_connections(self.sessions_pool) + self.peers_pool
+        let peers = PeerConnections::of(self.peers_pool, self.workers_here());
+        self.sessions_pool + Self::row_connections(self.sessions_pool) + peers.all()
     }
 
     /// Threads of a listener on this machine: more than cores only cost memory.
     #[must_use]
     pub fn workers_here(&self) -> usize {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(self.workers)
+    }
+}
+
+/// How `peers_pool` is divided: at most half of it writes, and everybody who needs a connection has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerConnections {
+    /// That serve peers.
+    pub(crate) threads: usize,
+    /// For what peers ask to be changed: certificates are renewed rarely.
+    pub(crate) changes: usize,
+    /// For events, of each thread and of everybody else: one for the append under way and, where there is room, one for the append
+    /// that follows one that hangs.
+    pub(crate) events: usize,
+    /// For rows, of each thread.
+    pub(crate) rows: usize,
+}
+
+impl PeerConnections {
+    const CHANGES: usize = 2;
+    const EVENTS: usize = 2;
+
+    pub(crate) fn of(peers_pool: usize, threads: usize) -> Self {
+        let (threads, most) = (threads.max(1), peers_pool / 2);
+        let changes = Self::CHANGES.min(most).max(1);
+        let events = Self::EVENTS.min(most.saturating_sub(changes) / (threads + 1)).max(1);
+        let rows = (peers_pool.saturating_sub(changes + events * (threads + 1)) / threads).max(1);
+        Self { threads, changes, events, rows }
+    }
+
+    /// More than `peers_pool` where that is too few for one each.
+    pub(crate) fn all(self) -> usize {
+        self.changes + self.events * (self.threads + 1) + self.rows * self.threads
     }
 }
 
@@ -307,7 +340,7 @@ limits! {
     }
     "Database" {
         sessions_pool: slots = 16 in 1..=1_000, "sessions_pool", "connections for sessions, admins and housekeeping; half as many more read local rows";
-        peers_pool: slots = 16 in 1..=1_000, "peers_pool", "connections for peers, apart, so that peers cannot starve local users";
+        peers_pool: slots = 16 in 1..=1_000, "peers_pool", "connections for peers, apart, so that peers cannot starve local users; at least two for each of `workers` and two more";
         pool_wait: ms = 1_000 in 10..=60_000, "pool_wait_ms", "for a free connection; longer only hides that there are too few";
         database_connect: ms = 3_000 in 100..=60_000, "database_connect_ms", "dialling, TLS and login";
         database_check: ms = 1_000 in 50..=60_000, "database_check_ms", "a rested connection that does not answer within this is replaced";
@@ -390,5 +423,28 @@ mod tests {
         assert_eq!((limits.grant_requests, limits.grant_burst, limits.grant_concurrent), (10, 50, 8));
         assert_eq!((limits.peer_answer, limits.federation_body), (4 * 1024 * 1024, 64 * 1024));
         assert_eq!(limits.drain, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn everybody_who_needs_a_connection_has_one_and_half_of_a_pool_that_suffices_is_for_rows() {
+        for threads in [1, 2, 4, 16, 64] {
+            for pool in [1, 2, 5, 16, 64, 1_000] {
+                let parts = PeerConnections::of(pool, threads);
+                assert!(parts.changes > 0 && parts.events > 0 && parts.rows > 0, "{parts:?}");
+                let least = 2 * threads + 2;
+                assert!(
+                    parts.all() <= pool.max(least + threads),
+                    "{pool} connections for {threads} threads: {parts:?}"
+                );
+                if pool >= 4 * least {
+                    assert!(
+                        parts.rows * threads * 2 >= pool - 2 * threads,
+                        "{pool} connections for {threads} threads: {parts:?}"
+                    );
+                }
+            }
+        }
+        let usual = PeerConnections { threads: 2, changes: 2, events: 2, rows: 4 };
+        assert_eq!((PeerConnections::of(16, 2), usual.all()), (usual, 16));
     }
 }

@@ -366,7 +366,7 @@ fn limits(reader: &mut Reader, tier: Option<Tier>) -> Limits {
         reader.problem(
             "limits.embedded_connections",
             format!("= {offered} is less than both pools ({pools}) and {beside} beside them"),
-            "raise it, or lower limits.sessions_pool or limits.peers_pool",
+            "raise it, or lower limits.sessions_pool, limits.peers_pool or limits.workers",
         );
     }
     limits

@@ -183,7 +183,7 @@ impl Server {
             Probe::yellow(
                 "database connections",
                 format!("the server gives {offered}, this node may want {wanted}"),
-                "raise max_connections of the server, or lower limits.sessions_pool and limits.peers_pool",
+                "raise max_connections of the server, or lower limits.sessions_pool, limits.peers_pool and limits.workers",
             )
         })
     }

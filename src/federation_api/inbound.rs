@@ -50,8 +50,7 @@ impl Inbound {
     ) -> Self {
         let connection = connection(request);
         let current = CurrentRequest::of(request);
-        // At `debug`: where nobody looks at spans, a request does not pay for one.
-        let span = tracing::debug_span!(
+        let span = tracing::info_span!(
             "federation.request",
             side = "owner",
             request_id = %current.id,

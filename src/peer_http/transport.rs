@@ -56,7 +56,7 @@ impl PeerTransport for HttpTransport {
     fn ask(&self, ask: PeerAsk) -> PortFuture<Result<PeerAnswer, Fault>> {
         let (endpoint, pool) = (Arc::clone(&self.endpoint), Arc::clone(&self.pool));
         let (verb, resource) = names(&ask.question);
-        let span = tracing::debug_span!(
+        let span = tracing::info_span!(
             "federation.request",
             side = "asker",
             request_id = %ask.request,

@@ -20,7 +20,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::Limits;
+use crate::config::{Limits, PeerConnections};
 
 mod threads;
 
@@ -100,16 +100,9 @@ pub struct Pools {
     pub peer_rows: ThreadPools,
 }
 
-/// Connections on which a thread writes events: one for the append under way, and one for the next when that one hangs.
-const EVENTS_PER_THREAD: usize = 2;
-
-/// Connections that change what peers ask to be changed: certificates are renewed rarely.
-const PEERS_WRITE: usize = 2;
-
 impl Pools {
-    /// All pools on the database of `url`. Those of peers have together as many connections as their options say (one per pool at
-    /// least), of which at most half write; local rows have half as many as the other work of sessions, beside it. `threads`
-    /// serve peers.
+    /// All pools on the database of `url`, for as many `threads` as serve peers. Local rows have half as many connections as the
+    /// other work of sessions, beside it; those of peers are divided by [`PeerConnections`].
     pub fn new(
         url: &DatabaseUrl,
         sessions: &PoolOptions,
@@ -124,13 +117,10 @@ impl Pools {
             let pools = (0..count).map(|_| part(peers, max_size, name)).collect::<Result<_, _>>();
             pools.map(ThreadPools::new)
         };
-        let (threads, most) = (threads.max(1), peers.max_size / 2);
-        let writing = PEERS_WRITE.min(most);
-        let events = EVENTS_PER_THREAD.min((most - writing) / (threads + 1)).max(1);
-        let rows = peers.max_size.saturating_sub(writing + events * (threads + 1)) / threads;
+        let PeerConnections { threads, changes, events, rows } = PeerConnections::of(peers.max_size, threads);
         Ok(Self {
             sessions: part(sessions, sessions.max_size, "")?,
-            peers: part(peers, writing, "")?,
+            peers: part(peers, changes, "")?,
             peer_events: parts(threads + 1, events, " (events)")?,
             session_rows: part(sessions, Limits::row_connections(sessions.max_size), " (rows)")?.into(),
             peer_rows: parts(threads, rows, " (rows)")?,

@@ -111,7 +111,8 @@ async fn add_vectors(config: &Config, url: &DatabaseUrl) -> Result<(), BootError
 
 /// Dials the first connection that reads for sessions aside, so that the first question does not wait for it.
 fn warm(pools: &Pools) {
-    for pool in pools.session_rows.all().cloned() {
+    for pool in pools.session_rows.all() {
+        let pool = pool.clone();
         actix_rt::spawn(async move {
             if let Err(error) = pool.get().await {
                 tracing::debug!(%error, "no connection yet; the first question dials");

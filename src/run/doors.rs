@@ -123,7 +123,9 @@ impl Doors {
         }
         // The last answers are on their way out of our buffers.
         tokio::time::sleep(FLUSH).await;
-        self.audit.leave_threads().await;
+        if tokio::time::timeout(self.drain, self.audit.leave_threads()).await.is_err() {
+            tracing::warn!("the database does not take the last audit events; their requests were not answered");
+        }
         join_all(self.handles.iter().map(|handle| handle.stop(false))).await;
     }
 }

@@ -16,7 +16,11 @@ pub(crate) struct AuditWriter {
     limits: AuditLimits,
     counters: Arc<Counters>,
     queue: VecDeque<Waiting>,
+    /// What nobody waits for: behind the others, so that it never stands in their way, however often it has to be tried.
+    later: VecDeque<Waiting>,
     appends: usize,
+    /// A batch of what nobody waits for failed a moment ago.
+    resting: bool,
     draining: bool,
     drained: Vec<oneshot::Sender<()>>,
 }
@@ -31,12 +35,23 @@ pub(crate) struct Drain;
 
 impl AuditWriter {
     pub(super) fn new(log: Arc<dyn AuditLog>, limits: AuditLimits, counters: Arc<Counters>) -> Self {
-        Self { log, limits, counters, queue: VecDeque::new(), appends: 0, draining: false, drained: Vec::new() }
+        Self {
+            log,
+            limits,
+            counters,
+            queue: VecDeque::new(),
+            later: VecDeque::new(),
+            appends: 0,
+            resting: false,
+            draining: false,
+            drained: Vec::new(),
+        }
     }
 
     fn accept(&mut self, waiting: Waiting) {
         if !self.draining {
-            self.queue.push_back(waiting);
+            let queue = if waiting.caller.answer.is_some() { &mut self.queue } else { &mut self.later };
+            queue.push_back(waiting);
         } else if let Some(answer) = waiting.caller.answer {
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
             drop(answer.send(Err(not_written())));
@@ -47,10 +62,13 @@ impl AuditWriter {
 
     /// Starts as many appends as may run, each with all that waits, up to the batch size.
     fn append_waiting(&mut self, ctx: &mut Context<Self>) {
-        while self.appends < self.limits.appends_in_flight && !self.queue.is_empty() {
-            let size = self.queue.len().min(self.limits.batch);
-            let (mut events, mut batch) = (Vec::with_capacity(size), Vec::with_capacity(size));
-            for Waiting { event, caller } in self.queue.drain(..size) {
+        while self.appends < self.limits.appends_in_flight {
+            let next = self.next_batch();
+            if next.is_empty() {
+                return;
+            }
+            let (mut events, mut batch) = (Vec::with_capacity(next.len()), Vec::with_capacity(next.len()));
+            for Waiting { event, caller } in next {
                 // What nobody waits for is kept, to be tried again.
                 let kept = caller.answer.is_none().then(|| event.clone());
                 events.push(event);
@@ -65,14 +83,24 @@ impl AuditWriter {
                 if !written {
                     tracing::error!(events = batch.len(), ?outcome, "audit events could not be written");
                 }
-                let again = writer.settle(batch, written);
-                if again {
-                    ctx.run_later(writer.limits.retry, Self::append_waiting);
-                } else {
-                    writer.append_waiting(ctx);
+                if writer.settle(batch, written) {
+                    writer.resting = true;
+                    ctx.run_later(writer.limits.retry, |writer, ctx| {
+                        writer.resting = false;
+                        writer.append_waiting(ctx);
+                    });
                 }
+                writer.append_waiting(ctx);
             }));
         }
+    }
+
+    /// First what somebody waits for, then of the rest what has room, unless it failed a moment ago.
+    fn next_batch(&mut self) -> Vec<Waiting> {
+        let waited_for = self.queue.len().min(self.limits.batch);
+        let room = if self.resting && !self.draining { 0 } else { self.limits.batch - waited_for };
+        let later = self.later.len().min(room);
+        self.queue.drain(..waited_for).chain(self.later.drain(..later)).collect()
     }
 
     /// Tells everybody the fate of an append; whether something of it is to be tried again.
@@ -87,7 +115,7 @@ impl AuditWriter {
                 // A caller that left does not need the answer; its event is written all the same.
                 (_, Some(answer)) => drop(answer.send(if written { Ok(()) } else { Err(not_written()) })),
                 (Some(event), None) if !written && !self.draining => {
-                    self.queue.push_front(Waiting { event, caller: Caller { answer: None, ..caller } });
+                    self.later.push_front(Waiting { event, caller: Caller { answer: None, ..caller } });
                     again = true;
                 }
                 (_, None) if !written => _ = self.counters.dropped.fetch_add(1, Ordering::Relaxed),
@@ -99,7 +127,7 @@ impl AuditWriter {
     }
 
     fn tell_drained(&mut self) {
-        if self.queue.is_empty() && self.appends == 0 {
+        if self.queue.is_empty() && self.later.is_empty() && self.appends == 0 {
             self.drained.drain(..).for_each(|waiter| _ = waiter.send(()));
         }
     }
@@ -121,10 +149,11 @@ impl Handler<Record> for AuditWriter {
 impl Handler<Drain> for AuditWriter {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         self.draining = true;
         let (waiter, drained) = oneshot::channel();
         self.drained.push(waiter);
+        self.append_waiting(ctx);
         self.tell_drained();
         Box::pin(async move { drop(drained.await) })
     }

@@ -4,6 +4,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use actix::{Actor, Addr};
+use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::actor::{AuditWriter, Drain, Record};
@@ -149,10 +150,8 @@ impl AuditHandle {
     /// theirs go to the writer of [`start`].
     pub async fn leave_threads(&self) {
         let own = std::mem::take(&mut *self.shared.own.write().unwrap_or_else(PoisonError::into_inner));
-        for (_, writer) in own {
-            // A writer that is gone has nothing left to flush: its callers were told.
-            let _ = writer.send(Drain).await;
-        }
+        // A writer that is gone has nothing left to flush: its callers were told.
+        join_all(own.into_iter().map(|(_, writer)| writer.send(Drain))).await;
     }
 
     /// Writes one event; `Ok` means that it survives a crash. Fails at once when the queue is full.

@@ -202,6 +202,21 @@ async fn what_nobody_waits_for_is_tried_again_until_it_is_written() {
 }
 
 #[actix::test]
+async fn what_nobody_waits_for_stands_in_nobodys_way_however_often_it_fails() {
+    tokio::time::pause();
+    let log = FakeLog::new(0, |_| Fate::Fail);
+    let writer = start(log.clone(), AuditLimits { batch: 2, ..limits() });
+    assert!((0..5).all(|_| writer.record_later(event())));
+    until("the first append began", || log.begun() == 1).await;
+    let strict = record(&writer);
+    until("it is queued", || writer.stats().waiting == 6).await;
+    log.go.add_permits(2);
+    assert_eq!(strict.await.unwrap().unwrap_err().stage, Stage::Audit);
+    assert_eq!(log.begun(), 2, "it was in the very next append");
+    assert_eq!(writer.stats().later, 5, "the others are kept");
+}
+
+#[actix::test]
 async fn a_full_queue_of_what_nobody_waits_for_drops_and_counts_and_takes_no_place_from_the_others() {
     tokio::time::pause();
     let log = FakeLog::new(0, |_| Fate::Commit);

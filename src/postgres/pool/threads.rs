@@ -16,8 +16,8 @@ struct Shared {
     threads: RwLock<Vec<ThreadId>>,
 }
 
-/// Most threads that are remembered.
-const THREADS_MAX: usize = 64;
+/// Threads that are remembered for each pool.
+const REMEMBERED: usize = 16;
 
 impl ThreadPools {
     /// There is at least one.
@@ -35,8 +35,8 @@ impl ThreadPools {
         let known = place(&self.0.threads.read().unwrap_or_else(PoisonError::into_inner));
         let place = known.unwrap_or_else(|| {
             let mut threads = self.0.threads.write().unwrap_or_else(PoisonError::into_inner);
-            // Threads come and go only in tests; then pools are shared, which costs time and nothing else.
-            if threads.len() >= THREADS_MAX {
+            // A thread that ended is replaced by another one; from then on two may share a pool, which costs time and nothing else.
+            if threads.len() >= REMEMBERED * self.0.pools.len() {
                 threads.clear();
             }
             threads.push(me);
