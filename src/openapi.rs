@@ -1,5 +1,7 @@
 //! `/openapi.json`: what every listener answers, generated from the handlers' own annotations.
 
+use std::sync::OnceLock;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use bytes::Bytes;
@@ -159,19 +161,20 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "node", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
-pub async fn document(served: web::Data<Served>) -> HttpResponse {
-    json_bytes(StatusCode::OK, served.0.clone())
+pub async fn document() -> HttpResponse {
+    json_bytes(StatusCode::OK, bytes())
 }
 
-/// The document's bytes, made once.
-pub struct Served(Bytes);
+/// Made when somebody asks for the first time: it takes some megabytes for a moment, which most nodes never need.
+fn bytes() -> Bytes {
+    static BYTES: OnceLock<Bytes> = OnceLock::new();
+    let made = || serde_json::to_vec(&openapi()).expect("invariant: the document is texts, lists and objects");
+    BYTES.get_or_init(|| made().into()).clone()
+}
 
 /// Adds `/openapi.json` to the `api` listener.
 pub fn configure(config: &mut web::ServiceConfig) {
-    let bytes = serde_json::to_vec(&openapi()).expect("invariant: the document is texts, lists and objects");
-    config
-        .app_data(web::Data::new(Served(Bytes::from(bytes))))
-        .service(web::resource("/openapi.json").route(web::get().to(document)));
+    config.service(web::resource("/openapi.json").route(web::get().to(document)));
 }
 
 #[cfg(test)]

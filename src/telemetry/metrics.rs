@@ -12,7 +12,7 @@ use mosaic_actors::domain::link::LinkState;
 use mosaic_actors::peer_link::{LinkStatus, WatchStatus};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stream};
 use prometheus::{GaugeVec, IntGaugeVec, Opts, TextEncoder};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -20,6 +20,9 @@ use tokio::time::Instant;
 /// Upper bounds of the latency histogram, in seconds: from a cached snapshot (sub-millisecond) to the longest deadline (30 s).
 const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
+
+const REQUESTS: &str = "mosaic_request_duration_seconds";
+const SOURCES: &str = "mosaic_source_answers";
 
 /// The node's instruments. Labels come from fixed sets (listener, route pattern, method, status) and from the names of peers;
 /// never from a request's values.
@@ -53,6 +56,29 @@ pub struct Metrics {
 #[error("the metrics exporter does not start: {0}")]
 pub struct MetricsError(String);
 
+/// Series of an instrument that has labels from a small fixed set, or none. The SDK keeps room for all of them from the start.
+const SERIES: usize = 32;
+/// Series of requests: listeners, routes, methods and statuses that go together.
+const SERIES_OF_REQUESTS: usize = 500;
+/// Series of sources: a few hundred sites with a handful of statuses each. What comes beyond is counted together.
+const SERIES_OF_SOURCES: usize = 2_000;
+
+fn room_for_series(instrument: &Instrument) -> Option<Stream> {
+    let series = match instrument.name() {
+        REQUESTS => SERIES_OF_REQUESTS,
+        SOURCES => SERIES_OF_SOURCES,
+        _ => SERIES,
+    };
+    let stream = Stream::builder().with_cardinality_limit(series);
+    let stream = if instrument.name() == REQUESTS { stream.with_aggregation(latencies()) } else { stream };
+    stream.build().ok()
+}
+
+/// A view replaces what the instrument itself asked for, its buckets too.
+fn latencies() -> Aggregation {
+    Aggregation::ExplicitBucketHistogram { boundaries: LATENCY_BUCKETS.to_vec(), record_min_max: false }
+}
+
 impl Metrics {
     /// A registry of its own, so that several nodes can live in one process.
     pub fn new() -> Result<Arc<Self>, MetricsError> {
@@ -63,7 +89,7 @@ impl Metrics {
             .without_target_info()
             .build()
             .map_err(|error| MetricsError(error.to_string()))?;
-        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(room_for_series).build();
         let meter = provider.meter("mosaic");
         let links = LinkGauges::register(&registry).map_err(|error| MetricsError(error.to_string()))?;
         Ok(Arc::new(Self::with_meter(registry, provider, &meter, links)))
@@ -80,12 +106,12 @@ impl Metrics {
         Self {
             in_flight: Arc::default(),
             requests: meter
-                .f64_histogram("mosaic_request_duration_seconds")
+                .f64_histogram(REQUESTS)
                 .with_description("Time from a request's head to its answer, by listener, route, method and status")
                 .with_boundaries(LATENCY_BUCKETS.to_vec())
                 .build(),
             source_answers: meter
-                .u64_counter("mosaic_source_answers")
+                .u64_counter(SOURCES)
                 .with_description("Answers of sources to session queries, by source and status")
                 .build(),
             egress_violations: meter
@@ -394,6 +420,10 @@ mod tests {
             text.contains(
                 r#"mosaic_request_duration_seconds_count{listener="api",method="POST",route="/api/v1/query",status="200"} 1"#
             ),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"status="200",le="0.0025"} 0"#) && text.contains(r#"status="200",le="0.005"} 1"#),
             "{text}"
         );
         assert!(text.contains("mosaic_egress_violations_total 1"), "{text}");
