@@ -249,8 +249,8 @@ limits! {
         peer_tls: ms = 2_000 in 50..=30_000, "peer_tls_ms", "a TLS handshake is two round trips and one signature";
         peer_answer: bytes = 4_194_304 in 65_536..=67_108_864, "peer_answer_bytes",
             "a peer's answer is hostile until parsed; 200 rows of 20 KiB fit";
-        peer_head: bytes = 8_192 in 8_192..=262_144, "peer_head_bytes",
-            "the head of a peer's answer, and so much of its body at a time; ours has under 1 KiB, and every open connection keeps room for it";
+        peer_head: bytes = 4_096 in 2_048..=262_144, "peer_head_bytes",
+            "the head of a peer's answer, as nginx takes it from a server behind it; ours has under 1 KiB, and an open connection keeps room for two";
         peer_answer_depth: slots = 32 in 4..=128, "peer_answer_depth", "nesting of a peer's JSON: more is an attack on the parser";
         peer_connections: slots = 8 in 1..=256, "peer_connections", "per link; as many as the owner answers at once";
         peer_connection_idle: s = 60 in 1..=3_600, "peer_connection_idle_s", "kept open between a person's questions";

@@ -75,7 +75,8 @@ where
         let (heard, alert) = (Arc::new(AtomicBool::new(false)), Arc::new(OnceLock::new()));
         let io = TokioIo::new(Listening { stream, heard: Arc::clone(&heard), alert: Arc::clone(&alert) });
         let (sender, driver) = http1::Builder::new()
-            .max_buf_size(limits.head_bytes)
+            // Bounds the head, and what is read of a body at a time: a connection at rest keeps this buffer.
+            .read_buf_exact_size(Some(limits.head_bytes))
             .max_headers(HEAD_FIELDS_MAX)
             .handshake(io)
             .await
