@@ -18,6 +18,11 @@ impl Family {
         (mine.map_or(0.0, |stat| stat.own + stat.waited_for) + children) / TICKS_PER_SECOND
     }
 
+    /// Seconds of CPU time of the process and its threads alone.
+    pub(crate) fn own_seconds(self) -> f64 {
+        stat(self.0).map_or(0.0, |stat| stat.own) / TICKS_PER_SECOND
+    }
+
     /// Resident memory of the process itself, in KiB.
     pub(crate) fn resident_kib(self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap_or_default();

@@ -10,6 +10,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 mod api;
+mod audit;
 mod cluster;
 mod holder;
 mod nginx;
@@ -21,6 +22,7 @@ pub(crate) use holder::{Holder, revocation_list};
 pub(crate) use nginx::Nginx;
 pub(crate) use node::{Node, use_node};
 
+use self::audit::Audit;
 use crate::driver::{Connection, Target};
 
 /// The owner site that most cases ask.
@@ -30,6 +32,7 @@ pub(crate) struct Ground {
     pub(crate) ca: CaMaterial,
     pub(crate) holder: Holder,
     pub(crate) subject: Subject,
+    audit: Audit,
     pub(crate) cluster: Cluster,
 }
 
@@ -55,11 +58,17 @@ impl Ground {
         cluster.fill("work", &subject, rows).await;
         let holder =
             Holder::enroll(&node, "home", "ada", json!({ "resources": ["tasks"], "max_rows_per_query": 200 })).await;
-        Self { node, ca, holder, subject, cluster }
+        let audit = Audit::new(cluster.connect("work").await);
+        Self { node, ca, holder, subject, audit, cluster }
     }
 
     pub(crate) fn tls(&self) -> Arc<ClientConfig> {
         self.holder.tls()
+    }
+
+    /// Waits until the node has sealed every audit event.
+    pub(crate) async fn settle(&self) {
+        self.audit.sealed().await;
     }
 
     pub(crate) fn capabilities(&self) -> Target {

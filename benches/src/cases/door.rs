@@ -88,7 +88,8 @@ async fn compare(
         }
     };
     let processes = [ground.node.family(), ground.cluster.family()];
-    alternate(pairs, (|| round(ours), &processes), (|| round(theirs), &[nginx.family()])).await
+    let settle = async || ground.settle().await;
+    alternate(pairs, (|| round(ours), &processes), (|| round(theirs), &[nginx.family()]), settle).await
 }
 
 fn row(name: &str, compared: &Compared, unit: &str, promise: Promise) -> Row {

@@ -32,7 +32,8 @@ pub(crate) async fn growth(effort: Effort) -> Vec<Row> {
             }
         };
         let few = ground.list(50);
-        let compared = alternate(pairs, (|| round(&target), &processes), (|| round(&few), &processes)).await;
+        let settle = async || ground.settle().await;
+        let compared = alternate(pairs, (|| round(&target), &processes), (|| round(&few), &processes), settle).await;
         let promise = Promise::RatioAtMost(1.2);
         rows.push(
             Row::beside(

@@ -44,7 +44,8 @@ async fn beside_pgbench(effort: Effort, ground: &Ground, ours: &Target, statemen
     let processes = [ground.node.family(), ground.cluster.family()];
     let seconds = length.as_secs().max(1);
     let theirs = || async { statement.pgbench(DATABASE_CONNECTIONS, seconds) };
-    alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()])).await
+    let settle = async || ground.settle().await;
+    alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()]), settle).await
 }
 
 /// The same statement, prepared, in a loop over connections of this process: what a program of one's own would do.
@@ -53,7 +54,9 @@ async fn beside_loop(effort: Effort, ground: &Ground, ours: &Target, statement: 
     let processes = [ground.node.family(), ground.cluster.family()];
     let clients = statement.clients(ground, DATABASE_CONNECTIONS).await;
     let theirs = || statement.in_a_loop(&clients, length);
-    let compared = alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()])).await;
+    let settle = async || ground.settle().await;
+    let compared =
+        alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()]), settle).await;
     row("list_50_loop", "tokio-postgres in a loop", &compared, Promise::None)
         .with_note("without TLS, rights, audit and JSON")
 }
@@ -65,8 +68,9 @@ async fn beside_nginx(effort: Effort, ground: &Ground, ours: &Target) -> Row {
     let nginx = Nginx::start(&ground.ca, &revocation_list(&ground.node).await, &[(LIST, body)]);
     let theirs = Target::new(nginx.address, &ground.tls(), LIST, None);
     let processes = [ground.node.family(), ground.cluster.family()];
-    let compared =
-        alternate(pairs, (|| closed(ours, length), &processes), (|| closed(&theirs, length), &[nginx.family()])).await;
+    let settle = async || ground.settle().await;
+    let (our_side, their_side) = (|| closed(ours, length), || closed(&theirs, length));
+    let compared = alternate(pairs, (our_side, &processes), (their_side, &[nginx.family()]), settle).await;
     row("list_50_file", "nginx, a file", &compared, Promise::None)
         .with_note(format!("the same {bytes} bytes from a file"))
 }

@@ -65,5 +65,7 @@ impl Cluster {
             .await
             .expect("the rows");
         client.batch_execute("VACUUM ANALYZE tasks").await.expect("statistics");
+        // What filling has left in memory would be written out during somebody's round.
+        client.batch_execute("CHECKPOINT").await.expect("a checkpoint");
     }
 }

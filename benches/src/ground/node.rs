@@ -19,7 +19,11 @@ use crate::cpu::Family;
 /// Longest wait for a start or a stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One node: the release build as a process of its own, tier `standalone`, every limit at its default unless said otherwise.
+/// Events are sealed so often that every round pays for the seals of its own events: at the default of ten seconds a round would
+/// pay for another one's, or for none.
+const LIMITS: &str = "[limits]\naudit_seal_ms = 500\n";
+
+/// One node: the release build as a process of its own, tier `standalone`, every limit but that of [`LIMITS`] at its default.
 pub(crate) struct Node {
     site: String,
     directory: TemporaryDirectory,
@@ -80,7 +84,7 @@ impl Node {
         let directory = TemporaryDirectory::new();
         let config = format!(
             "site = \"{site}\"\ntier = \"standalone\"\nstate_dir = \"{}\"\n\n[api]\nlisten = \"127.0.0.1:0\"\n\n\
-             [federation]\nlisten = \"127.0.0.1:0\"\n\n[enrollment]\nlisten = \"127.0.0.1:0\"\n\n[postgres]\nurl = \"{url}\"\n\n{more}",
+             [federation]\nlisten = \"127.0.0.1:0\"\n\n[enrollment]\nlisten = \"127.0.0.1:0\"\n\n[postgres]\nurl = \"{url}\"\n\n{LIMITS}{more}",
             directory.path().join("state").display()
         );
         std::fs::write(directory.path().join("mosaic.toml"), config).expect("the configuration is written");
