@@ -21,7 +21,7 @@ pub(crate) async fn capabilities(effort: Effort) -> Vec<Row> {
     let promise = Promise::RatioAtLeast(0.8);
     vec![
         row("capabilities", &compared, "requests/s", promise)
-            .with_note(format!("{bytes} bytes, strict audit; then ≥ 1×")),
+            .with_note(format!("{bytes} bytes, strict audit; then ≥ 1×; {}", compared.limits("nginx"))),
     ]
 }
 
@@ -37,7 +37,8 @@ pub(crate) async fn handshakes(effort: Effort) -> Vec<Row> {
         let theirs = Target::new(nginx.address, &ground.tls(), CAPABILITIES, None);
         let compared = compare(effort, &ground, &nginx, (&ours, &theirs), Pace::Handshakes).await;
         let name = format!("handshakes_crl_{entries}");
-        let note = format!("each with one capabilities; list of {} KiB", list.len() / 1024);
+        let (kib, limits) = (list.len() / 1024, compared.limits("nginx"));
+        let note = format!("each with one capabilities; list of {kib} KiB; {limits}");
         rows.push(row(&name, &compared, "handshakes/s", Promise::RatioAtLeast(1.0)).with_note(note));
     }
     rows

@@ -72,7 +72,7 @@ async fn beside_nginx(effort: Effort, ground: &Ground, ours: &Target) -> Row {
     let (our_side, their_side) = (|| closed(ours, length), || closed(&theirs, length));
     let compared = alternate(pairs, (our_side, &processes), (their_side, &[nginx.family()]), settle).await;
     row("list_50_file", "nginx, a file", &compared, Promise::None)
-        .with_note(format!("the same {bytes} bytes from a file"))
+        .with_note(format!("the same {bytes} bytes from a file; {}", compared.limits("nginx")))
 }
 
 async fn one_row(effort: Effort, ground: &Ground) -> Row {

@@ -15,7 +15,7 @@ use super::{free_address, now};
 use crate::cpu::Family;
 
 /// nginx with client certificates: the same CA and revocation list, a server certificate of the same kind, TLS 1.3, nothing
-/// resumed, no access log, as many workers as the node has, files kept open.
+/// resumed, no access log, as many workers as the node has and a queue of connections for each, files kept open.
 pub(crate) struct Nginx {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -113,7 +113,7 @@ http {{
     client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
     uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
     server {{
-        listen {address} ssl backlog=1024;
+        listen {address} ssl reuseport backlog=1024;
         ssl_protocols TLSv1.3;
         ssl_certificate {root}/chain.pem;
         ssl_certificate_key {root}/key.pem;
