@@ -21,7 +21,11 @@ pub(crate) async fn revoke(effort: Effort) -> Vec<Row> {
     }
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
-    let note = format!("{} refusals; from sending the revocation; p50 {:.1} ms", times.len(), median(times.clone()));
+    let note = format!(
+        "{} refusals; from sending the revocation; replicas otherwise idle; p50 {:.1} ms",
+        times.len(),
+        median(times.clone())
+    );
     vec![
         Row::alone("revoke_p99", at(0.99), "ms", Promise::OursAtMost(100.0)).with_note(note),
         Row::alone("revoke_max", at(1.0), "ms", Promise::OursAtMost(1_000.0)),
