@@ -2,7 +2,7 @@
 //! a real root, real server certificates and client certificates from the real enrolment of the node that asks.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use mosaic::pki::authority::ClientRequest;
 use mosaic::pki::ca_material::CaMaterial;
 use mosaic::pki::extension_arc::ExtensionArc;
 use mosaic::pki::pem::{certificate_to_pem, csr_from_pem};
+use mosaic::wire::federation_v1::{WATCH_MEDIA_TYPE, WatchLine};
 use mosaic_actors::domain::identity::{GrantId, SiteName, UserId};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -23,6 +24,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::ground::{ca, now};
+
+/// How often a peer says on a watch that it is there: as an owner does.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A peer that never answers again, as its delay.
 const NEVER: u64 = u64::MAX;
@@ -40,6 +44,8 @@ struct Peer {
     enrollment: SocketAddr,
     /// Microseconds before each answer, as a network and a database far away take.
     delay: AtomicU64,
+    usual_delay: u64,
+    watched: AtomicBool,
     capabilities: Bytes,
     list: Bytes,
 }
@@ -78,9 +84,20 @@ impl Peers {
         self.peers[index].invite()
     }
 
+    /// How many of them have a watch open.
+    pub(crate) fn watched(&self) -> usize {
+        self.peers.iter().filter(|peer| peer.watched.load(Ordering::SeqCst)).count()
+    }
+
+    /// The delay with which it started, from the next request on.
+    pub(crate) fn restore(&self, index: usize) {
+        let peer = &self.peers[index];
+        peer.delay.store(peer.usual_delay, Ordering::SeqCst);
+    }
+
     /// From the next request on. `None`: it takes questions, and connections, and says nothing.
     pub(crate) fn delay(&self, index: usize, delay: Option<Duration>) {
-        let micros = delay.map_or(NEVER, |delay| u64::try_from(delay.as_micros()).expect("a short delay"));
+        let micros = delay.map_or(NEVER, micros);
         self.peers[index].delay.store(micros, Ordering::SeqCst);
     }
 }
@@ -90,12 +107,15 @@ impl Peer {
         let name = format!("peer-{index}");
         let listen = || TcpListener::bind("127.0.0.1:0");
         let (federation, enrollment) = (listen().await.expect("a port"), listen().await.expect("a port"));
+        let delay = micros(delay);
         let peer = Arc::new(Self {
             site: SiteName::parse(&name).expect("a site's name"),
             ca: ca(&name),
             federation: federation.local_addr().expect("its address"),
             enrollment: enrollment.local_addr().expect("its address"),
-            delay: AtomicU64::new(u64::try_from(delay.as_micros()).expect("a short delay")),
+            delay: AtomicU64::new(delay),
+            usual_delay: delay,
+            watched: AtomicBool::new(false),
             capabilities: capabilities(&name),
             list: list(index, rows),
         });
@@ -131,12 +151,41 @@ impl Peer {
                     0 => {}
                     micros => tokio::time::sleep(Duration::from_micros(micros)).await,
                 }
+                if path.ends_with("/watch") {
+                    return self.watch(stream).await;
+                }
                 if path.ends_with("/capabilities") { self.capabilities.clone() } else { self.list.clone() }
             };
             if stream.write_all(&answer).await.is_err() || stream.flush().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Says once how the grant stands, and then that it is there, for as long as the asker listens.
+    async fn watch(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let standing = WatchLine { event: "grant_active".to_owned(), number: Some(1), version: Some(1) };
+        let heartbeat = WatchLine { event: "heartbeat".to_owned(), number: None, version: None };
+        let mut acknowledged = BytesMut::new();
+        let mut say = watch_head() + &chunk(&standing);
+        loop {
+            if stream.write_all(say.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+                break;
+            }
+            self.watched.store(true, Ordering::SeqCst);
+            say = tokio::select! {
+                read = stream.read_buf(&mut acknowledged) => match read {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => String::new(),
+                },
+                () = tokio::time::sleep(HEARTBEAT) => match self.delay.load(Ordering::SeqCst) {
+                    NEVER => String::new(),
+                    _ => chunk(&heartbeat),
+                },
+            };
+            acknowledged.clear();
+        }
+        self.watched.store(false, Ordering::SeqCst);
     }
 
     fn enroll(&self, body: &[u8]) -> Bytes {
@@ -213,6 +262,20 @@ fn list(peer: usize, rows: usize) -> Bytes {
         })
         .collect();
     ok(&json!({ "items": items, "_truncated": false }).to_string())
+}
+
+fn micros(delay: Duration) -> u64 {
+    u64::try_from(delay.as_micros()).expect("a short delay")
+}
+
+fn watch_head() -> String {
+    format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: {WATCH_MEDIA_TYPE}\r\n\r\n")
+}
+
+/// A line of a watch as a chunk of its own.
+fn chunk(line: &WatchLine) -> String {
+    let line = serde_json::to_string(line).expect("JSON");
+    format!("{:x}\r\n{line}\n\r\n", line.len() + 1)
 }
 
 fn ok(body: &str) -> Bytes {

@@ -23,7 +23,7 @@ pub(crate) async fn start(effort: Effort) -> Vec<Row> {
     vec![Row::alone("start_to_ready", median(times), "ms", Promise::OursAtMost(300.0)).with_note(note)]
 }
 
-/// At rest, and with every further link that has an open connection.
+/// At rest, and with every further link that was used and is watched.
 pub(crate) async fn memory(effort: Effort) -> Vec<Row> {
     let cluster = Cluster::start();
     let node = Node::start("work", &cluster.create("work").await, None, "");
@@ -40,6 +40,6 @@ pub(crate) async fn memory(effort: Effort) -> Vec<Row> {
     vec![
         Row::alone("memory_idle", idle, "MiB", Promise::OursAtMost(30.0)).with_note("resident, tier standalone"),
         Row::alone("memory_per_link", each, "KiB", Promise::OursAtMost(64.0))
-            .with_note(format!("from {few} to {many} links, each with an open connection")),
+            .with_note(format!("from {few} to {many} links, each with a connection for questions and a watch")),
     ]
 }
