@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
 use rustls::ClientConfig;
@@ -218,25 +218,28 @@ impl Connection {
         Ok(Self { stream, read: BytesMut::with_capacity(64 * 1024) })
     }
 
-    /// A streamed answer, read to its end: when each piece of it had arrived, and how many lines there were by then.
-    pub(crate) async fn stream(&mut self, request: &[u8]) -> Result<Vec<(Duration, usize)>, String> {
-        let io = |error: std::io::Error| format!("connection: {error}");
+    /// A streamed answer, read to its end: its lines, and when each of them had arrived.
+    pub(crate) async fn stream(&mut self, request: &[u8]) -> Result<Vec<(Duration, Bytes)>, String> {
         let asked = Instant::now();
-        self.stream.write_all(request).await.map_err(io)?;
-        let (mut pieces, mut counted, mut lines) = (Vec::new(), 0, 0);
-        self.read.clear();
+        self.stream.write_all(request).await.map_err(|error| format!("connection: {error}"))?;
+        let (status, head, _) = self.head().await?;
+        if status != 200 {
+            return Err(format!("status {status}"));
+        }
+        self.read.advance(head);
+        let (mut lines, mut text) = (Vec::new(), BytesMut::new());
         loop {
-            if self.stream.read_buf(&mut self.read).await.map_err(io)? == 0 {
-                return Err("closed inside an answer".to_owned());
+            let by = asked.elapsed();
+            while let Some(chunk) = next_chunk(&mut self.read)? {
+                if chunk.is_empty() {
+                    return Ok(lines);
+                }
+                text.extend_from_slice(&chunk);
+                while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                    lines.push((by, text.split_to(end + 1).freeze()));
+                }
             }
-            // Every row ends in a line feed behind its brace; lines of the head and of chunks do not.
-            lines += self.read[counted..].windows(2).filter(|pair| pair == b"}\n").count();
-            counted = self.read.len().saturating_sub(1);
-            pieces.push((asked.elapsed(), lines));
-            if self.read.ends_with(b"\r\n0\r\n\r\n") {
-                self.read.clear();
-                return Ok(pieces);
-            }
+            self.more().await?;
         }
     }
 
@@ -251,21 +254,30 @@ impl Connection {
         let io = |error: std::io::Error| format!("connection: {error}");
         self.stream.write_all(request).await.map_err(io)?;
         self.stream.flush().await.map_err(io)?;
-        let (status, head, length) = loop {
-            if let Some(found) = parse_head(&self.read)? {
-                break found;
-            }
-            if self.stream.read_buf(&mut self.read).await.map_err(io)? == 0 {
-                return Err("closed before an answer".to_owned());
-            }
-        };
+        let (status, head, length) = self.head().await?;
         while self.read.len() < head + length {
-            if self.stream.read_buf(&mut self.read).await.map_err(io)? == 0 {
-                return Err("closed inside an answer".to_owned());
-            }
+            self.more().await?;
         }
         let mut whole = self.read.split_to(head + length);
         Ok(Answer { status, body: whole.split_off(head).freeze() })
+    }
+
+    /// Reads until the head of an answer is whole: its status, its length, and that of the body.
+    async fn head(&mut self) -> Result<(u16, usize, usize), String> {
+        loop {
+            if let Some(found) = parse_head(&self.read)? {
+                return Ok(found);
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn more(&mut self) -> Result<(), String> {
+        match self.stream.read_buf(&mut self.read).await {
+            Ok(0) => Err("closed before the end of an answer".to_owned()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("connection: {error}")),
+        }
     }
 }
 
@@ -296,4 +308,17 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(u16, usize, usize)>, String> {
         }
     }
     Ok(Some((status, end + 4, length)))
+}
+
+/// The next chunk of a body that comes in chunks (RFC 9112 7.1), empty at its end; nothing when it is not whole.
+fn next_chunk(read: &mut BytesMut) -> Result<Option<Bytes>, String> {
+    let Some(end) = read.windows(2).position(|window| window == b"\r\n") else { return Ok(None) };
+    let size = std::str::from_utf8(&read[..end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+    let (start, size) = (end + 2, size.ok_or("a chunk without a size")?);
+    if read.len() < start + size + 2 {
+        return Ok(None);
+    }
+    let mut chunk = read.split_to(start + size + 2);
+    chunk.truncate(start + size);
+    Ok(Some(chunk.split_off(start).freeze()))
 }
