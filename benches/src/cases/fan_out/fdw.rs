@@ -40,10 +40,13 @@ impl Foreign {
             }
         }
         client.batch_execute(&set_up).await.expect("postgres_fdw: apt-get install postgresql");
+        // Materialised: the order outside would otherwise make of the union a merge, which asks one server after the other.
         let text = format!(
-            "SELECT DISTINCT ON (created_at, id) * FROM ({}) AS u ORDER BY created_at DESC, id DESC LIMIT 51",
+            "WITH u AS MATERIALIZED ({})
+             SELECT DISTINCT ON (created_at, id) * FROM u ORDER BY created_at DESC, id DESC LIMIT 51",
             branches.join(" UNION ALL ")
         );
+        assert_asynchronous(&client, &text, branches.len()).await;
         let union = client.prepare(&text).await.expect("the union");
         Self { client, union }
     }
@@ -59,6 +62,13 @@ impl Foreign {
         }
         times
     }
+}
+
+/// Every branch is asked while the others are: the best that Postgres can do here.
+async fn assert_asynchronous(client: &Client, text: &str, branches: usize) {
+    let plan = client.query(&format!("EXPLAIN {text}"), &[]).await.expect("a plan");
+    let plan = plan.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n");
+    assert_eq!(plan.matches("Async Foreign Scan").count(), branches, "{plan}");
 }
 
 /// Host, port and password of the cluster's own URL: over its socket, or loopback.
