@@ -3,6 +3,7 @@
 //! Closed loop: each connection asks as soon as it was answered. Open loop: questions are due at fixed times whether or not
 //! the answers keep up, and a latency counts from the time at which its question was due (coordinated omission).
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -126,27 +127,50 @@ impl Measured {
 
 /// Puts the load on the target. Connections are open before the time starts to run, except where handshakes are the load.
 pub(crate) async fn drive(target: &Target, load: Load) -> Measured {
-    let opened = match load.pace {
-        Pace::Handshakes => (0..load.connections).map(|_| None).collect(),
-        Pace::Closed | Pace::Open(_) => {
-            let opening =
-                (0..load.connections).map(|_| async { Some(Connection::open(target).await.expect("a connection")) });
-            join_all(opening).await
-        }
-    };
-    let schedule =
-        Rc::new(Schedule { start: Instant::now(), length: load.length, pace: load.pace, next: Default::default() });
-    // A task each: one task for all would look at every connection whenever one has news.
-    let running: Vec<_> = opened
-        .into_iter()
-        .map(|connection| spawn_local(one(target.clone(), connection, Rc::clone(&schedule))))
-        .collect();
-    let mut all = Measured::new();
-    for part in running {
-        all.add(part.await.expect("a connection's task does not panic"));
+    Crowd::gather(target, load).await.drive().await
+}
+
+/// The connections that put a load on a target, round after round.
+pub(crate) struct Crowd {
+    target: Target,
+    load: Load,
+    connections: RefCell<Vec<Option<Connection>>>,
+}
+
+impl Crowd {
+    /// Opens the connections, except where handshakes are the load: whoever counts CPU time does so from here on.
+    pub(crate) async fn gather(target: &Target, load: Load) -> Self {
+        let connections = match load.pace {
+            Pace::Handshakes => (0..load.connections).map(|_| None).collect(),
+            Pace::Closed | Pace::Open(_) => {
+                let opening = (0..load.connections)
+                    .map(|_| async { Some(Connection::open(target).await.expect("a connection")) });
+                join_all(opening).await
+            }
+        };
+        Self { target: target.clone(), load, connections: RefCell::new(connections) }
     }
-    all.seconds = schedule.start.elapsed().as_secs_f64();
-    all
+
+    /// One round.
+    pub(crate) async fn drive(&self) -> Measured {
+        let Load { length, pace, .. } = self.load;
+        let schedule = Rc::new(Schedule { start: Instant::now(), length, pace, next: Default::default() });
+        // A task each: one task for all would look at every connection whenever one has news.
+        let running: Vec<_> = self
+            .connections
+            .take()
+            .into_iter()
+            .map(|connection| spawn_local(one(self.target.clone(), connection, Rc::clone(&schedule))))
+            .collect();
+        let mut all = Measured::new();
+        for part in running {
+            let (measured, connection) = part.await.expect("a connection's task does not panic");
+            all.add(measured);
+            self.connections.borrow_mut().push(connection);
+        }
+        all.seconds = schedule.start.elapsed().as_secs_f64();
+        all
+    }
 }
 
 /// When the next question is due, across all connections.
@@ -171,7 +195,11 @@ impl Schedule {
     }
 }
 
-async fn one(target: Target, mut connection: Option<Connection>, schedule: Rc<Schedule>) -> Measured {
+async fn one(
+    target: Target,
+    mut connection: Option<Connection>,
+    schedule: Rc<Schedule>,
+) -> (Measured, Option<Connection>) {
     let mut measured = Measured::new();
     while let Some(due) = schedule.next() {
         sleep_until(due).await;
@@ -191,7 +219,7 @@ async fn one(target: Target, mut connection: Option<Connection>, schedule: Rc<Sc
             connection = Connection::open(&target).await.ok();
         }
     }
-    measured
+    (measured, connection)
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -2,7 +2,7 @@
 
 use crate::Effort;
 use crate::case::{Row, Target as Promise};
-use crate::driver::{Load, Pace, Target, drive};
+use crate::driver::{Crowd, Load, Pace, Target};
 use crate::ground::{CAPABILITIES, Ground, Holder, Nginx, revocation_list};
 use crate::rounds::{Compared, Round, alternate};
 
@@ -81,16 +81,14 @@ async fn compare(
 ) -> Compared {
     let (pairs, length) = effort.rounds();
     let load = Load { connections: CONNECTIONS, length, pace };
-    let round = |target: &Target| {
-        let target = target.clone();
-        async move {
-            let measured = drive(&target, load).await;
-            Round { value: measured.per_second(), requests: measured.answers as f64 }
-        }
+    let (ours, theirs) = (Crowd::gather(ours, load).await, Crowd::gather(theirs, load).await);
+    let round = async |crowd: &Crowd| {
+        let measured = crowd.drive().await;
+        Round { value: measured.per_second(), requests: measured.answers as f64 }
     };
     let processes = [ground.node.family(), ground.cluster.family()];
     let settle = async || ground.settle().await;
-    alternate(pairs, (|| round(ours), &processes), (|| round(theirs), &[nginx.family()]), settle).await
+    alternate(pairs, (|| round(&ours), &processes), (|| round(&theirs), &[nginx.family()]), settle).await
 }
 
 fn row(name: &str, compared: &Compared, unit: &str, promise: Promise) -> Row {

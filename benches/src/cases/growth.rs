@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::Effort;
 use crate::case::{Row, Target as Promise};
-use crate::driver::{Load, Pace, Target, drive};
+use crate::driver::{Crowd, Load, Pace, Target};
 use crate::ground::{Ground, Holder, LIST, subject_named};
 use crate::rounds::{Round, alternate};
 
@@ -24,16 +24,13 @@ pub(crate) async fn growth(effort: Effort) -> Vec<Row> {
         let processes = [ground.node.family(), ground.cluster.family()];
         // Requests are what varies, time is what is told: the mean of a closed loop with few connections.
         let load = Load { connections: 2, length, pace: Pace::Closed };
-        let round = |target: &Target| {
-            let target = target.clone();
-            async move {
-                let measured = drive(&target, load).await;
-                Round { value: 2e3 / measured.per_second(), requests: measured.answers as f64 }
-            }
+        let round = async |crowd: &Crowd| {
+            let measured = crowd.drive().await;
+            Round { value: 2e3 / measured.per_second(), requests: measured.answers as f64 }
         };
-        let few = ground.list(50);
+        let (many_rows, few) = (Crowd::gather(&target, load).await, Crowd::gather(&ground.list(50), load).await);
         let settle = async || ground.settle().await;
-        let compared = alternate(pairs, (|| round(&target), &processes), (|| round(&few), &processes), settle).await;
+        let compared = alternate(pairs, (|| round(&many_rows), &processes), (|| round(&few), &processes), settle).await;
         let promise = Promise::RatioAtMost(1.2);
         rows.push(
             Row::beside(

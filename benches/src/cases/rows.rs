@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Effort;
 use crate::case::{Row, Target as Promise};
-use crate::driver::{Load, Pace, Target, drive};
+use crate::driver::{Crowd, Load, Pace, Target};
 use crate::ground::{Ground, LIST, Nginx, revocation_list};
 use crate::rounds::{Compared, Round, alternate};
 
@@ -48,20 +48,21 @@ async fn beside_pgbench(effort: Effort, ground: &Ground, ours: &Target, statemen
     let (pairs, length) = effort.rounds();
     let processes = [ground.node.family(), ground.cluster.family()];
     let seconds = length.max(PGBENCH_ROUND).as_secs();
+    let ours = crowd(ours, length).await;
     let theirs = || async { statement.pgbench(DATABASE_CONNECTIONS, seconds) };
     let settle = async || ground.settle().await;
-    alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()]), settle).await
+    alternate(pairs, (|| closed(&ours), &processes), (theirs, &[ground.cluster.family()]), settle).await
 }
 
 /// The same statement, prepared, in a loop over connections of this process: what a program of one's own would do.
 async fn beside_loop(effort: Effort, ground: &Ground, ours: &Target, statement: &Statement) -> Row {
     let (pairs, length) = effort.rounds();
     let processes = [ground.node.family(), ground.cluster.family()];
+    let ours = crowd(ours, length).await;
     let clients = statement.clients(ground, DATABASE_CONNECTIONS).await;
     let theirs = || statement.in_a_loop(&clients, length);
     let settle = async || ground.settle().await;
-    let compared =
-        alternate(pairs, (|| closed(ours, length), &processes), (theirs, &[ground.cluster.family()]), settle).await;
+    let compared = alternate(pairs, (|| closed(&ours), &processes), (theirs, &[ground.cluster.family()]), settle).await;
     row("list_50_loop", "tokio-postgres in a loop", &compared, Promise::None)
         .with_note("without TLS, rights, audit and JSON")
 }
@@ -72,9 +73,10 @@ async fn beside_nginx(effort: Effort, ground: &Ground, ours: &Target) -> Row {
     let bytes = body.len();
     let nginx = Nginx::start(&ground.ca, &revocation_list(&ground.node).await, &[(LIST, body)]);
     let theirs = Target::new(nginx.address, &ground.tls(), LIST, None);
+    let (ours, theirs) = (crowd(ours, length).await, crowd(&theirs, length).await);
     let processes = [ground.node.family(), ground.cluster.family()];
     let settle = async || ground.settle().await;
-    let (our_side, their_side) = (|| closed(ours, length), || closed(&theirs, length));
+    let (our_side, their_side) = (|| closed(&ours), || closed(&theirs));
     let compared = alternate(pairs, (our_side, &processes), (their_side, &[nginx.family()]), settle).await;
     row("list_50_file", "nginx, a file", &compared, Promise::None)
         .with_note(format!("the same {bytes} bytes from a file; {}", compared.limits("nginx")))
@@ -90,8 +92,12 @@ async fn one_row(effort: Effort, ground: &Ground) -> Row {
     row("get", "pgbench -M prepared", &compared, Promise::None).with_note(PGBENCH)
 }
 
-async fn closed(target: &Target, length: Duration) -> Round {
-    let measured = drive(target, Load { connections: CONNECTIONS, length, pace: Pace::Closed }).await;
+async fn crowd(target: &Target, length: Duration) -> Crowd {
+    Crowd::gather(target, Load { connections: CONNECTIONS, length, pace: Pace::Closed }).await
+}
+
+async fn closed(crowd: &Crowd) -> Round {
+    let measured = crowd.drive().await;
     Round { value: measured.per_second(), requests: measured.answers as f64 }
 }
 
