@@ -109,7 +109,8 @@ async fn a_stopped_database_is_503_everywhere_and_heals_by_itself() {
 async fn a_node_whose_database_is_frozen_stops_all_the_same_and_says_what_it_left() {
     let mut own = testing::own_cluster();
     own.cluster.start().expect("the cluster starts");
-    let mut node = Node::on_url_with("work", &own.cluster.url("postgres"), "[limits]\ndrain_s = 1\n");
+    let mut node =
+        Node::on_url_with("work", &own.cluster.url("postgres"), "[limits]\ndrain_s = 1\ndatabase_connect_ms = 20000\n");
     node.user("ada").await;
     let (_, invite) = sites::grant(&node, "home", "ada", json!({ "resources": ["tasks"] })).await;
     let asker = Asker::enroll(&invite).await;
