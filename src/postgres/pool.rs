@@ -484,10 +484,15 @@ async fn answers(client: &deadpool_postgres::ClientWrapper, within: Duration) ->
     }
 }
 
-/// What every connection is told first. Times leave as UTC, and a forgotten transaction cannot hold locks for long.
+/// What every connection is told first. Times leave as UTC, and a forgotten transaction cannot hold locks for long. A statement
+/// must see what was committed while it waited for a lock, whatever the server's default is: so an event that waited for who
+/// retires its master secret is refused (ADR 18).
 fn settings_of(options: &PoolOptions) -> String {
     let timeout = options.statement_timeout.as_millis();
-    format!("SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = 60000; SET TIME ZONE 'UTC'")
+    format!(
+        "SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = 60000; SET TIME ZONE 'UTC';
+         SET default_transaction_isolation = 'read committed'"
+    )
 }
 
 /// Takes the TLS parameters out of the URL: tokio-postgres knows neither the `verify-` modes nor `sslrootcert`.
