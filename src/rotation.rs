@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::config::MasterSecretSource;
 use crate::crash_points;
 use crate::postgres::audit::{AuditKeys, AuditStore, HandedOver};
-use crate::postgres::master_secrets::{MasterSecrets, Replica, ResealError};
+use crate::postgres::master_secrets::{MasterSecrets, Replica, ResealError, Retiring};
 use crate::secrets::{KeyId, MasterSecret, SecretError};
 
 /// Between two looks at what is waited for.
@@ -57,6 +57,8 @@ pub enum RotationError {
     FromEnvironment,
     #[error("this site seals with master secret {0}, which is not in the one that is configured here")]
     NotHere(KeyId),
+    #[error("master secret {0} is still in use, and not in what is configured here")]
+    NotListed(KeyId),
     #[error("another rotation of this site is under way")]
     UnderWay,
     #[error("{}", told(*secret, *seals, replicas))]
@@ -67,6 +69,10 @@ pub enum RotationError {
     Left(u64),
     #[error("other replicas were sealing the audit log all the time")]
     AuditBusy,
+    #[error(
+        "something was being written to the links or the audit log all the time: the old secret is not retired yet"
+    )]
+    WritersBusy,
     #[error("{0}")]
     Database(#[from] Fault),
 }
@@ -86,6 +92,10 @@ impl RotationError {
                  every replica with it, then run this again with the same value"
             }
             Self::NotHere(_) => "copy master_secret_file from a machine where a replica of this site runs",
+            Self::NotListed(_) => {
+                "put its line back behind the others, or copy master_secret_file from a machine that has it, then run this again; \
+                 where it is lost for good, delete its row of the table master_secrets: what is under it cannot be opened then"
+            }
             Self::UnderWay => "wait for it to end, then run this again",
             Self::Behind { .. } => {
                 "copy master_secret_file to their machines (they read it again by themselves; one that was given the secret by \
@@ -95,6 +105,9 @@ impl RotationError {
                 "the old secret stays in use for it; restore that row from a backup, or remove it (a link: add the peer again), then run this again"
             }
             Self::Left(_) | Self::AuditBusy => "run this again",
+            Self::WritersBusy => {
+                "look in pg_stat_activity for a transaction that has been open for long, and end it; then run this again"
+            }
             Self::Reseal(_) | Self::Database(_) => "see that the database can be reached, then run this again",
         }
     }
@@ -133,6 +146,10 @@ pub async fn rotate(
     let before = store.settle(secret.sealing()).await?;
     if !secret.seal_with(before) {
         return Err(RotationError::NotHere(before));
+    }
+    // Begun elsewhere, or its line was removed too early. A new secret would not help: what is under this one must open.
+    if let Some(missing) = store.opening().await?.into_iter().find(|id| !secret.ids().contains(id)) {
+        return Err(RotationError::NotListed(missing));
     }
     let begun = secret.ids().len() > 1;
     if !begun {
@@ -217,19 +234,22 @@ impl Run {
     }
 
     /// Retires the old secrets. What was sealed with one since we looked, by a replica that was taken for gone, is sealed anew
-    /// a few times.
+    /// a few times. Whoever writes is let go first.
     async fn retire(&self, secret: &MasterSecret) -> Result<u64, RotationError> {
         const PASSES: usize = 5;
-        let mut resealed = 0;
-        for _ in 0..PASSES {
-            if self.store.retire_others().await? == 0 {
-                return Ok(resealed);
+        let give_up = Instant::now() + self.patience;
+        let (mut passes, mut resealed) = (0, 0);
+        loop {
+            match self.store.retire_others().await? {
+                Retiring::Done => return Ok(resealed),
+                Retiring::Left(left) if passes == PASSES => return Err(RotationError::Left(left)),
+                Retiring::Left(_) => {
+                    passes += 1;
+                    resealed += self.store.reseal(&secret.sealer(), || ()).await?;
+                }
+                Retiring::Busy if Instant::now() >= give_up => return Err(RotationError::WritersBusy),
+                Retiring::Busy => tokio::time::sleep(LOOK_EVERY).await,
             }
-            resealed += self.store.reseal(&secret.sealer(), || ()).await?;
-        }
-        match self.store.retire_others().await? {
-            0 => Ok(resealed),
-            left => Err(RotationError::Left(left)),
         }
     }
 }

@@ -11,6 +11,10 @@ const NAME: &str = "master secret rotation";
 
 const FINISH: &str = "run 'mosaic gateway rotate-secret' again: it finishes what was begun, and begins nothing anew";
 
+/// The command refuses it so too.
+const LIST_AGAIN: &str = "put its line back behind the others where the master secret is kept, or copy master_secret_file from a \
+                          machine that has it; then run 'mosaic gateway rotate-secret', which retires it";
+
 /// What the database knows of master secrets.
 #[derive(Debug, Default)]
 struct OnRecord {
@@ -50,6 +54,10 @@ fn judge(listed: &[KeyId], in_file: bool, record: &OnRecord) -> Option<Probe> {
             "copy master_secret_file from a machine where a replica of this site runs",
         ));
     };
+    if let Some(missing) = record.opening.iter().find(|id| !listed.contains(id)) {
+        let detail = format!("{sealing} seals, and {missing} is not retired yet and not in what is configured here");
+        return Some(Probe::yellow(NAME, detail, LIST_AGAIN));
+    }
     let old: Vec<String> = listed.iter().filter(|id| record.retired.contains(id)).map(ToString::to_string).collect();
     let newest = listed[0];
     if place > 0 && !record.retired.contains(&newest) {
@@ -107,7 +115,19 @@ mod tests {
         assert_eq!(told(&[2, 1], true, [&[1], &[2], &[]]), listed);
         let switched = unfinished(&format!("{two} seals, and {one} is not retired yet"));
         assert_eq!(told(&[2, 1], true, [&[2], &[1], &[]]), switched);
-        assert_eq!(told(&[2], true, [&[2], &[1], &[]]), switched, "also where the file is clean");
+    }
+
+    #[test]
+    fn a_secret_that_is_in_use_and_not_listed_is_to_be_listed_again() {
+        let (two, three) = (id(2), id(3));
+        let lost = |seals, lost| {
+            let detail = format!("{seals} seals, and {lost} is not retired yet and not in what is configured here");
+            Some((Status::Yellow, detail, LIST_AGAIN.to_owned()))
+        };
+        assert_eq!(told(&[2], true, [&[2], &[1], &[]]), lost(two, id(1)));
+        assert_eq!(told(&[2], true, [&[2], &[3], &[1]]), lost(two, three), "the new one of a rotation that was begun");
+        assert_eq!(told(&[3, 2], true, [&[2], &[3, 1], &[]]), lost(two, id(1)), "the command would refuse it");
+        assert_eq!(told(&[2, 1], true, [&[2], &[1, 3], &[]]), lost(two, three));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Client, Pool};
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use tokio_postgres::GenericClient;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::pool::OrFault;
@@ -142,9 +143,18 @@ impl MasterSecrets {
 
     /// Ids that no blob may be under any more.
     pub async fn retired(&self) -> Result<Vec<KeyId>, Fault> {
-        const DOING: &str = "read the retired master secrets";
+        self.in_state("retired").await
+    }
+
+    /// Ids that do not seal and are not retired: a rotation was begun with them, and is not done.
+    pub async fn opening(&self) -> Result<Vec<KeyId>, Fault> {
+        self.in_state("opening").await
+    }
+
+    async fn in_state(&self, state: &'static str) -> Result<Vec<KeyId>, Fault> {
+        const DOING: &str = "read the states of the master secrets";
         let client = self.pool.get().await.or_fault(DOING)?;
-        let rows = client.query("SELECT key_id FROM master_secrets WHERE state = 'retired'", &[]).await;
+        let rows = client.query("SELECT key_id FROM master_secrets WHERE state = $1", &[&state]).await;
         let rows = rows.or_fault(DOING)?;
         rows.iter().map(|row| KeyId::from_bytes(row.get(0)).ok_or_else(impossible)).collect()
     }
@@ -221,35 +231,16 @@ impl MasterSecrets {
         client.execute(&sql, &[&new, &blob.row, &blob.sealed]).await.or_fault(DOING)
     }
 
-    /// Retires every secret but the one that seals, unless a blob is still under one: then nothing changes, and how many are is
-    /// returned. Writers of blobs and of the audit log wait meanwhile; one that comes behind is refused. It is on disk when this
-    /// returns, and with it all that was written before, whatever the server's default is: the file may lose the secret then.
-    pub async fn retire_others(&self) -> Result<u64, Fault> {
+    /// Retires every secret but the one that seals, unless a blob is still under one. Writers of blobs and of the audit log wait
+    /// meanwhile; one that comes behind is refused. It is on disk when this returns, and with it all that was written before,
+    /// whatever the server's default is: the file may lose the secret then.
+    pub async fn retire_others(&self) -> Result<Retiring, Fault> {
         const DOING: &str = "retire the old master secret";
         let mut client = self.pool.get().await.or_fault(DOING)?;
-        let transaction = client.transaction().await.or_fault(DOING)?;
-        let tables: Vec<&str> = SEALED_COLUMNS.iter().map(|column| column.table).collect();
-        // In the order of those who write to both. The log's partitions are written through it: they need no lock of their own.
-        let locks = format!(
-            "{DURABLY}; LOCK TABLE {} IN SHARE MODE; LOCK TABLE ONLY audit_seals, ONLY federation_audit_log IN SHARE MODE",
-            tables.join(", ")
-        );
-        transaction.batch_execute(&locks).await.or_fault(DOING)?;
-        let mut left = 0;
-        for SealedColumn { table, column, .. } in SEALED_COLUMNS {
-            let sql = format!(
-                "SELECT count(*) FROM {table} WHERE substring({column} FROM 2 FOR {bytes})
-                     <> (SELECT key_id FROM master_secrets WHERE state = 'sealing')",
-                bytes = KeyId::BYTES
-            );
-            left += transaction.query_one(&sql, &[]).await.or_fault(DOING)?.get::<_, i64>(0).unsigned_abs();
+        match retire_others(&mut client).await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(Retiring::Busy),
+            retired => retired.or_fault(DOING),
         }
-        if left == 0 {
-            let retire = "UPDATE master_secrets SET state = 'retired', changed_at = now() WHERE state = 'opening'";
-            transaction.execute(retire, &[]).await.or_fault(DOING)?;
-            transaction.commit().await.or_fault(DOING)?;
-        }
-        Ok(left)
     }
 
     /// Returns when all that was committed before is on disk: what is written goes there in its order.
@@ -266,6 +257,47 @@ impl MasterSecrets {
 
 /// A commit waits until it is on disk, also where the server's default is another.
 const DURABLY: &str = "SET LOCAL synchronous_commit = on";
+
+/// How long retiring may wait for each lock: whoever comes behind waits for it too, on every replica.
+const RETIRE_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
+
+/// What became of retiring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retiring {
+    Done,
+    /// So many blobs are under another secret than the one that seals. Nothing has changed.
+    Left(u64),
+    /// Somebody was writing for longer than others may be held up. Nothing has changed; it may be tried again.
+    Busy,
+}
+
+async fn retire_others(client: &mut Client) -> Result<Retiring, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    let tables: Vec<&str> = SEALED_COLUMNS.iter().map(|column| column.table).collect();
+    // In the order of those who write to both. The log's partitions are written through it: they need no lock of their own.
+    let locks = format!(
+        "{DURABLY}; {RETIRE_WAIT}; LOCK TABLE {} IN SHARE MODE;
+         LOCK TABLE ONLY audit_seals, ONLY federation_audit_log IN SHARE MODE",
+        tables.join(", ")
+    );
+    transaction.batch_execute(&locks).await?;
+    let mut left = 0;
+    for SealedColumn { table, column, .. } in SEALED_COLUMNS {
+        let sql = format!(
+            "SELECT count(*) FROM {table} WHERE substring({column} FROM 2 FOR {bytes})
+                 <> (SELECT key_id FROM master_secrets WHERE state = 'sealing')",
+            bytes = KeyId::BYTES
+        );
+        left += transaction.query_one(&sql, &[]).await?.get::<_, i64>(0).unsigned_abs();
+    }
+    if left > 0 {
+        return Ok(Retiring::Left(left));
+    }
+    let retire = "UPDATE master_secrets SET state = 'retired', changed_at = now() WHERE state = 'opening'";
+    transaction.execute(retire, &[]).await?;
+    transaction.commit().await?;
+    Ok(Retiring::Done)
+}
 
 struct Blob {
     row: String,

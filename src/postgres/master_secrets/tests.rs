@@ -54,13 +54,13 @@ async fn a_rotation_ends_with_every_blob_under_the_new_secret_and_the_old_one_re
     let (secrets, database) = site(&old).await;
     assert!(open_ca(&database, &new).await.is_err());
     secrets.switch(new.sealing()).await.unwrap();
-    assert_eq!(secrets.retire_others().await.unwrap(), 1, "a blob is under the old one");
+    assert_eq!(secrets.retire_others().await.unwrap(), Retiring::Left(1), "a blob is under the old one");
     assert_eq!(secrets.retired().await.unwrap(), []);
 
     assert!(both.seal_with(secrets.settle(old.sealing()).await.unwrap()));
     assert_eq!(secrets.reseal(&both.sealer(), || {}).await.unwrap(), 1);
     assert_eq!(secrets.reseal(&both.sealer(), || {}).await.unwrap(), 0);
-    assert_eq!(secrets.retire_others().await.unwrap(), 0);
+    assert_eq!(secrets.retire_others().await.unwrap(), Retiring::Done);
     assert_eq!(secrets.retired().await.unwrap(), [old.sealing()]);
     open_ca(&database, &new).await.unwrap();
     assert!(open_ca(&database, &old).await.is_err());
@@ -84,7 +84,7 @@ async fn a_secret_that_was_replaced_by_hand_before_is_retired_too() {
     assert_eq!(secrets.settle(both.sealing()).await.unwrap(), new.sealing());
     secrets.list(&both.ids()).await.unwrap();
     assert_eq!(secrets.reseal(&both.sealer(), || {}).await.unwrap(), 1);
-    assert_eq!(secrets.retire_others().await.unwrap(), 0);
+    assert_eq!(secrets.retire_others().await.unwrap(), Retiring::Done);
     assert_eq!(secrets.retired().await.unwrap(), [old.sealing()]);
     secrets.list(&both.ids()).await.unwrap();
     assert_eq!(secrets.retired().await.unwrap(), [old.sealing()], "listing brings nothing back");
