@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer;
-use super::core::{LinkCore, Permission, Update};
+use super::core::{LinkCore, Permission, Update, is_unusable};
 use super::handle::LinkParts;
 use super::messages::{
     Ask, Drain, Heard, Inject, PeerSpoke, ProbeNow, RefreshCapabilities, RenewNow, Stop, UpdateLink,
@@ -28,6 +28,10 @@ const SILENCE_SLACK: Duration = Duration::from_millis(10);
 /// Shortest pause between two fetches of capabilities.
 const REFRESH_MIN: Duration = Duration::from_millis(100);
 
+/// Between two looks into the store for a key that opens, when the last one was in vain: a link that is of no use for long must not
+/// cost the database a read with every question.
+pub(super) const REREAD_PAUSE: Duration = Duration::from_secs(5);
+
 /// One link.
 pub(crate) struct PeerLink {
     pub(super) core: LinkCore,
@@ -40,6 +44,7 @@ pub(crate) struct PeerLink {
     pub(super) watching: Watching,
     /// A state is being written down.
     recording: bool,
+    reread: Reread,
     injected: Option<Injection>,
     injection_ends: Option<SpawnHandle>,
     drained: Vec<oneshot::Sender<()>>,
@@ -53,6 +58,19 @@ struct Refresh {
     outdated: bool,
     failures: u32,
     next: Option<SpawnHandle>,
+}
+
+/// When the store was looked into for a key that opens.
+#[derive(Default)]
+struct Reread {
+    /// For a question, and there was none.
+    in_vain: Option<Instant>,
+    /// For what the link does by itself.
+    own: Option<Instant>,
+}
+
+fn is_recent(look: Option<Instant>) -> bool {
+    look.is_some_and(|at| at.elapsed() < REREAD_PAUSE)
 }
 
 type Call = (Permission, Arc<dyn PeerTransport>);
@@ -71,6 +89,7 @@ impl PeerLink {
             renewing,
             watching: Watching::default(),
             recording: false,
+            reread: Reread::default(),
             injected: None,
             injection_ends: None,
             drained: Vec::new(),
@@ -223,7 +242,10 @@ impl PeerLink {
     fn refresh_now(&mut self, place: OwnedSemaphorePermit, ctx: &mut Context<Self>) {
         let deadline = Instant::now() + self.parts.limits.own_call;
         match self.begin(deadline) {
-            Err(fault) => self.refresh_later(fault.retry_after, ctx),
+            Err(fault) => {
+                self.look_for_key(&fault, ctx);
+                self.refresh_later(fault.retry_after, ctx);
+            }
             Ok((permission, transport)) => {
                 self.refresh.under_way = true;
                 let question = PeerQuestion::Capabilities;
@@ -247,6 +269,7 @@ impl PeerLink {
             Update::Same => self.keep_watch(ctx),
             Update::Renewed => {
                 self.transport = None;
+                self.reread.in_vain = None;
                 self.watch_anew(ctx);
                 self.schedule_renewal(true, ctx);
                 // Proves the certificate, and so ends the one before it.
@@ -254,6 +277,7 @@ impl PeerLink {
             }
             Update::Moved => {
                 self.transport = None;
+                self.reread.in_vain = None;
                 self.watch_anew(ctx);
                 self.board.set_capabilities(None);
                 self.refresh.failures = 0;
@@ -268,6 +292,9 @@ impl PeerLink {
         self.refresh.under_way = false;
         let outdated = std::mem::take(&mut self.refresh.outdated);
         let answer = self.end(permission, end, ctx);
+        if let Err(fault) = &answer {
+            self.look_for_key(fault, ctx);
+        }
         if outdated {
             self.refresh_later(Some(REFRESH_MIN), ctx);
         } else if let Ok(PeerAnswer::Capabilities(capabilities)) = answer {
@@ -353,14 +380,14 @@ impl Handler<Ask> for PeerLink {
             return Box::pin(fut::ready(Err(Fault::new(FaultKind::TimedOut, Stage::Admission))));
         }
         let used = match self.begin(ask.deadline) {
-            Err(fault) if is_unusable(&fault) => return self.once_more(fault, None, ask, caller_left),
+            Err(fault) if self.may_reread(&fault) => return self.once_more(fault, None, ask, caller_left),
             Err(fault) => return Box::pin(fut::ready(Err(fault))),
             Ok(call) => call,
         };
         let (transport, again) = (Arc::clone(&used.1), ask.clone());
         let first = self.carry_out(used, ask, caller_left);
         Box::pin(first.then(move |(answer, caller_left), link, _| match answer {
-            Err(fault) if fault.kind == FaultKind::Forbidden || is_unusable(&fault) => {
+            Err(fault) if fault.kind == FaultKind::Forbidden || link.may_reread(&fault) => {
                 link.once_more(fault, Some(transport), again, caller_left)
             }
             answer => Box::pin(fut::ready(answer)),
@@ -390,6 +417,27 @@ impl PeerLink {
         Box::pin(ended)
     }
 
+    /// Whether a question found the key unusable, and the store may have one that opens.
+    fn may_reread(&self, fault: &Fault) -> bool {
+        is_unusable(fault) && !is_recent(self.reread.in_vain)
+    }
+
+    /// What the link does by itself found the key unusable: takes what the store has now, and goes on with that. A question does not
+    /// wait for it, and looks by itself.
+    pub(super) fn look_for_key(&mut self, fault: &Fault, ctx: &mut Context<Self>) {
+        if !is_unusable(fault) || is_recent(self.reread.own) {
+            return;
+        }
+        self.reread.own = Some(Instant::now());
+        let loaded = self.parts.store.load(self.core.link().id);
+        ctx.spawn(loaded.into_actor(self).map(|loaded, link, ctx| {
+            if let Ok(Some(newer)) = loaded {
+                let update = link.core.update(newer, Instant::now());
+                link.updated(update, ctx);
+            }
+        }));
+    }
+
     /// The peer does not take the certificate that a call went out with, or its key was sealed with a secret that is gone. If a newer
     /// one took over meanwhile, here or on another replica, or the key was sealed anew, the call is made once more with it: that
     /// it was late is nobody's fault. `used`: what it went out with, if it came that far.
@@ -407,26 +455,27 @@ impl PeerLink {
         };
         let (store, id, deadline) = (Arc::clone(&self.parts.store), self.core.link().id, ask.deadline);
         let stale = !is_current(self);
+        let unusable = is_unusable(&refused);
         let looked = async move { if stale { None } else { timeout_at(deadline, store.load(id)).await.ok()?.ok()? } };
         Box::pin(looked.into_actor(self).then(move |newer, link: &mut Self, ctx| -> Answered {
+            let reread = newer.is_some();
             if let Some(newer) = newer {
                 let update = link.core.update(newer, Instant::now());
                 link.updated(update, ctx);
             }
             if link.transport.is_some() && is_current(link) {
+                link.reread.in_vain = (reread && unusable).then(Instant::now);
                 return Box::pin(fut::ready(Err(refused)));
             }
             match link.begin(ask.deadline) {
-                Err(fault) => Box::pin(fut::ready(Err(fault))),
+                Err(fault) => {
+                    link.reread.in_vain = (reread && is_unusable(&fault)).then(Instant::now);
+                    Box::pin(fut::ready(Err(fault)))
+                }
                 Ok(call) => Box::pin(link.carry_out(call, ask, caller_left).map(|(answer, _), _, _| answer)),
             }
         }))
     }
-}
-
-/// Whether what the link has was of no use, so that the peer was not even asked.
-fn is_unusable(fault: &Fault) -> bool {
-    (fault.kind, fault.stage) == (FaultKind::Internal, Stage::Tls)
 }
 
 impl Handler<UpdateLink> for PeerLink {

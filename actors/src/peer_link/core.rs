@@ -423,6 +423,10 @@ fn refused(refusal: Refusal) -> Fault {
 /// What counts against a peer (node.md, "Links"): silence, broken connections, 5xx and answers that cannot be used.
 fn outcome_of(result: &Result<PeerAnswer, Fault>, patient: bool) -> Outcome {
     let Err(fault) = result else { return Outcome::Answered };
+    // Our own certificate, or its key: nothing was sent.
+    if fault.kind == FaultKind::CertificateExpired || is_unusable(fault) {
+        return Outcome::Abandoned;
+    }
     match fault.kind {
         FaultKind::TimedOut if !patient => Outcome::Abandoned,
         FaultKind::TimedOut
@@ -431,10 +435,13 @@ fn outcome_of(result: &Result<PeerAnswer, Fault>, patient: bool) -> Outcome {
         | FaultKind::Unavailable
         | FaultKind::Internal => Outcome::Failed,
         FaultKind::RateLimited => Outcome::Told(fault.retry_after),
-        // Our own certificate: nothing was sent.
-        FaultKind::CertificateExpired => Outcome::Abandoned,
         _ => Outcome::Answered,
     }
+}
+
+/// Whether what the link has was of no use, so that the peer was not even asked.
+pub(super) fn is_unusable(fault: &Fault) -> bool {
+    (fault.kind, fault.stage) == (FaultKind::Internal, Stage::Tls)
 }
 
 /// Nothing is dialled any more; the owner would refuse the handshake without saying why.

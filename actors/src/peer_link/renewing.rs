@@ -119,6 +119,7 @@ impl PeerLink {
                     .with_message("another replica of this node renews the certificate at this moment"))
             }
             Err(fault) => {
+                self.look_for_key(&fault, ctx);
                 self.renewal_failed(&fault, ctx);
                 Err(fault)
             }

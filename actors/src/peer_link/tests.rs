@@ -343,6 +343,59 @@ async fn a_call_whose_key_opens_no_longer_is_made_with_the_one_that_was_sealed_a
 }
 
 #[actix::test]
+async fn a_key_that_nothing_opens_is_not_the_peers_failure_and_costs_no_read_for_every_question() {
+    tokio::time::pause();
+    let peer = FakePeer::new(|_| async { Err(Fault::new(FaultKind::Internal, Stage::Tls)) });
+    let Bench { link, store } = bench(link("work"), &peer).await;
+    let loads = || store.loads.load(Ordering::SeqCst);
+    for _ in 0..5 {
+        assert_eq!(kind_of(&link).await, Some(FaultKind::Internal));
+    }
+    assert_eq!((link.status().breaker, loads()), (BreakerState::Closed, 1));
+    sleep(super::actor::REREAD_PAUSE).await;
+    assert_eq!((kind_of(&link).await, loads()), (Some(FaultKind::Internal), 2));
+}
+
+#[actix::test]
+async fn a_link_that_could_not_dial_takes_the_key_that_comes_without_waiting_out_its_pause() {
+    tokio::time::pause();
+    let peer = FakePeer::with_rows(&[(1, "a")]);
+    let before = link("work");
+    let store = FakeLinks::of([before.clone()]);
+    let dialer = FakeDialer::of([("work", Arc::clone(&peer))]);
+    *dialer.opens.lock().unwrap() = Some(vec![2]);
+    let parts = LinkParts { dialer: Arc::clone(&dialer) as _, ..parts(&store, &peer) };
+    let link = start(before.clone(), parts, None, None, &Placement::Here);
+    sleep(Duration::from_millis(1)).await;
+    let own = store.loads.load(Ordering::SeqCst);
+    assert_eq!(own, 1, "its own first call looked too");
+    for _ in 0..3 {
+        assert_eq!(kind_of(&link).await, Some(FaultKind::Internal));
+    }
+    assert_eq!(store.loads.load(Ordering::SeqCst), own + 1);
+    let mut sealed_anew = before;
+    sealed_anew.credentials.sealed_key = vec![2];
+    link.update(sealed_anew).await;
+    assert_eq!(kind_of(&link).await, None);
+}
+
+#[actix::test]
+async fn what_a_link_does_by_itself_takes_the_key_that_was_sealed_anew() {
+    tokio::time::pause();
+    let peer = FakePeer::with_rows(&[(1, "a")]);
+    *peer.capabilities.lock().unwrap() = Ok(capabilities(&["tasks"]));
+    let before = link("work");
+    let mut sealed_anew = before.clone();
+    sealed_anew.credentials.sealed_key = vec![2];
+    let store = FakeLinks::of([sealed_anew]);
+    let dialer = FakeDialer::of([("work", Arc::clone(&peer))]);
+    *dialer.opens.lock().unwrap() = Some(vec![2]);
+    let parts = LinkParts { dialer: Arc::clone(&dialer) as _, ..parts(&store, &peer) };
+    let link = start(before, parts, None, None, &Placement::Here);
+    until("nobody asked, and its capabilities are known", || link.capabilities().is_some()).await;
+}
+
+#[actix::test]
 async fn latency_is_a_moving_average_of_successful_calls() {
     tokio::time::pause();
     let peer = FakePeer::new(|_| async {

@@ -236,6 +236,7 @@ impl PeerLink {
         let since = self.parts.clock.now();
         let (id, peer) = (self.core.link().id, &self.core.link().peer);
         tracing::debug!(link = %id, %peer, %fault, "the watch of a link ended");
+        self.look_for_key(&fault, ctx);
         let told = match fault.kind {
             FaultKind::GrantRevoked => Some(LinkState::Revoked),
             FaultKind::GrantExpired => Some(LinkState::Expired),
