@@ -6,16 +6,23 @@ use crate::pki::csr::new_key_and_csr;
 use crate::pki::testing::ca;
 use crate::postgres::grants::tests::{Site, issued};
 
+/// Far more than an event takes.
+const EVENT_WITHIN: Duration = Duration::from_secs(30);
+
 /// An authority that signs for other people than it is told to, or for longer, as a wrong template would.
 struct MistakenCa {
     ca: CaMaterial,
     change: fn(&mut ClientRequest),
+    issued: Mutex<Vec<Serial>>,
+    revoked: Mutex<Vec<Serial>>,
 }
 
 impl CertificateAuthority for MistakenCa {
     fn issue(&self, mut request: ClientRequest) -> PortFuture<Result<IssuedCertificate, CaError>> {
         (self.change)(&mut request);
-        Box::pin(std::future::ready(self.ca.issue(&request, &ExtensionArc::default())))
+        let issued = self.ca.issue(&request, &ExtensionArc::default());
+        self.issued.lock().unwrap().extend(issued.iter().map(|issued| issued.serial.clone()));
+        Box::pin(std::future::ready(issued))
     }
 
     fn issue_server(
@@ -27,7 +34,8 @@ impl CertificateAuthority for MistakenCa {
         unsigned()
     }
 
-    fn revoke(&self, _: Serial, _: OffsetDateTime, _: OffsetDateTime) -> PortFuture<Result<Crl, CaError>> {
+    fn revoke(&self, serial: Serial, _: OffsetDateTime, _: OffsetDateTime) -> PortFuture<Result<Crl, CaError>> {
+        self.revoked.lock().unwrap().push(serial);
         unsigned()
     }
 
@@ -53,15 +61,21 @@ async fn a_renewed_certificate_that_is_not_what_was_asked_for_is_never_handed_ou
         let grant = site.grants.load(id).await.unwrap().unwrap();
         let limits = RenewalLimits { overlap: Duration::from_secs(600), per_hour: 60 };
         let store = Renewals::new(site.database.pool(), AuditKeys::testing(), limits);
-        let mistaken = Arc::new(MistakenCa { ca: ca("work"), change });
-        let owner = Owner::renewing(grant, AuditMode::Strict, store, mistaken);
+        let mistaken =
+            Arc::new(MistakenCa { ca: ca("work"), change, issued: Mutex::default(), revoked: Mutex::default() });
+        let owner = Owner::renewing(grant, AuditMode::Strict, store, Arc::clone(&mistaken) as _);
 
         let csr = new_key_and_csr().unwrap().csr_pem;
         let told = owner.post("/api/federation/v1/renew", &json!({ "csr": csr }).to_string()).await;
         assert_eq!(told.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", told.body);
-        while owner.log.events.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
-        }
+        let written = async {
+            while owner.log.events.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(EVENT_WITHIN, written).await.expect("the event is written");
+        let made = mistaken.issued.lock().unwrap().clone();
+        assert_eq!((made.len(), mistaken.revoked.lock().unwrap().clone()), (1, made), "it is taken back");
         assert_eq!(owner.event(), ("renew".to_owned(), AuditOutcome::Failed, Some("issued_mismatch"), 0));
         let record = site.grants.get(id).await.unwrap().unwrap();
         assert_eq!(record.certificates.iter().map(|c| c.serial.clone()).collect::<Vec<_>>(), [issued(7).serial]);
