@@ -20,12 +20,12 @@ use mosaic_actors::ports::audit_log::AuditLog;
 use time::{Date, Month, OffsetDateTime};
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::{GenericClient, Row, Statement};
 use uuid::Uuid;
 
 use super::pool::{OrFault, ThreadPools, sql_fault};
 use event::{Event, Micros};
-use lanes::Lanes;
+use lanes::{Lane, Lanes};
 
 mod event;
 mod handover;
@@ -156,6 +156,12 @@ impl<'a> Columns<'a> {
         columns
     }
 
+    /// Whether one of them was signed with another secret than the one that seals now.
+    fn are_signed_with_another(&self, keys: &AuditKeys) -> bool {
+        let sealing = keys.sealing();
+        self.key.iter().any(|key| key != sealing.as_bytes())
+    }
+
     fn push(&mut self, at: OffsetDateTime, event: &Event<'a>, number: i64) {
         self.at.push(at);
         self.request.push(event.request);
@@ -262,8 +268,7 @@ impl AuditLog for AuditStore {
             let statement = client.prepare_cached(APPEND).await.map_err(|error| at_audit(&error))?;
             // From here on the fate of the lane hangs on that of the statement: given up half-way, the lane ends.
             let lane = store.lanes.take();
-            let columns = Columns::of(&events, lane.id, lane.next, &store.keys);
-            match client.execute(&statement, &columns.parameters()).await {
+            match write(&client, &statement, &events, &lane, &store.keys).await {
                 Ok(0) => {
                     store.lanes.rolled_back(lane);
                     Err(store.keys.are_retired())
@@ -281,6 +286,24 @@ impl AuditLog for AuditStore {
             }
         })
     }
+}
+
+/// How many were written: all, or none because they were signed with a retired secret.
+async fn write(
+    client: &Client,
+    statement: &Statement,
+    events: &[AuditEvent],
+    lane: &Lane,
+    keys: &AuditKeys,
+) -> Result<u64, tokio_postgres::Error> {
+    let columns = Columns::of(events, lane.id, lane.next, keys);
+    let written = client.execute(statement, &columns.parameters()).await?;
+    if written > 0 || !columns.are_signed_with_another(keys) {
+        return Ok(written);
+    }
+    // This process has learned since what seals, and nothing of them is there: the same numbers count.
+    let columns = Columns::of(events, lane.id, lane.next, keys);
+    client.execute(statement, &columns.parameters()).await
 }
 
 /// Whether nothing of a statement is there: the server said that it failed, and goes on serving the connection.

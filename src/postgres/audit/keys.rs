@@ -1,12 +1,12 @@
 //! What makes events and seals this site's own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::identity::SiteName;
 use tokio::sync::Notify;
 
-use crate::secrets::{MacKey, MasterSecret, SigningKey};
+use crate::secrets::{KeyId, MacKey, MasterSecret, SigningKey};
 
 /// Keys of the audit log, derived from the master secret: whoever holds only the database can make neither digest nor signature.
 #[derive(Debug, Clone)]
@@ -14,7 +14,15 @@ pub struct AuditKeys {
     pub(super) site: SiteName,
     pub(super) events: MacKey,
     pub(super) seals: SigningKey,
-    refused: Arc<Notify>,
+    refused: Arc<Refused>,
+}
+
+/// What a process has to be told when the database refuses its secret.
+#[derive(Debug, Default)]
+struct Refused {
+    notify: Notify,
+    /// The secret that was told of last: every request is refused until there is another one.
+    told: Mutex<Option<KeyId>>,
 }
 
 impl AuditKeys {
@@ -28,15 +36,25 @@ impl AuditKeys {
         }
     }
 
+    /// The secret that digests are made with now.
+    pub(super) fn sealing(&self) -> KeyId {
+        self.events.sign(&[]).0
+    }
+
     /// Returns when something was refused because it was made with a retired secret: this process has to learn which one seals.
     pub async fn refused(&self) {
-        self.refused.notified().await;
+        self.refused.notify.notified().await;
     }
 
     /// The fault of what was refused so. Nothing of it is there, and it may be tried again.
     pub(super) fn are_retired(&self) -> Fault {
-        tracing::warn!("the master secret that this process seals with is retired; reading again which one seals");
-        self.refused.notify_one();
+        let secret = self.sealing();
+        // Held for one comparison.
+        let before = self.refused.told.lock().unwrap_or_else(PoisonError::into_inner).replace(secret);
+        if before != Some(secret) {
+            tracing::warn!(%secret, "the master secret that this process seals with is retired; reading again which one seals");
+        }
+        self.refused.notify.notify_one();
         Fault::new(FaultKind::Unavailable, Stage::Audit)
     }
 

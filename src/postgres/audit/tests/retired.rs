@@ -74,6 +74,10 @@ async fn no_seal_is_made_with_a_retired_secret() {
     assert_eq!(site.store.checkpoint().await.unwrap().unwrap().key, site.new);
 }
 
+/// What a transaction that retires does.
+const RETIRE: &str = "LOCK TABLE ONLY federation_audit_log IN SHARE MODE;
+                      UPDATE master_secrets SET state = 'retired' WHERE state = 'opening'";
+
 /// How many wait for the log of this database.
 const WAITING: &str = "
     SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'federation_audit_log'::regclass
@@ -111,9 +115,7 @@ async fn an_event_that_waited_for_who_retires_is_refused() {
     let site = Site::new().await;
     let mut client = site.database.connect().await;
     let retires = client.transaction().await.unwrap();
-    let locked = "LOCK TABLE ONLY federation_audit_log IN SHARE MODE;
-                  UPDATE master_secrets SET state = 'retired' WHERE state = 'opening'";
-    retires.batch_execute(locked).await.unwrap();
+    retires.batch_execute(RETIRE).await.unwrap();
     let store = site.store.clone();
     let late = tokio::spawn(async move { store.append(vec![event(NOW)]).await });
     let watch = site.database.connect().await;
@@ -121,6 +123,25 @@ async fn an_event_that_waited_for_who_retires_is_refused() {
     retires.commit().await.unwrap();
     assert_eq!(late.await.unwrap().unwrap_err().kind, FaultKind::Unavailable);
     assert_eq!(site.events().await, 0);
+}
+
+#[actix_rt::test]
+async fn an_event_that_was_signed_before_its_process_learned_what_seals_is_signed_once_more() {
+    let site = Site::new().await;
+    let mut client = site.database.connect().await;
+    let retires = client.transaction().await.unwrap();
+    retires.batch_execute(RETIRE).await.unwrap();
+    let store = site.store.clone();
+    let late = tokio::spawn(async move { store.append(vec![event(NOW); 2]).await });
+    let watch = site.database.connect().await;
+    until_waiting(&watch, 1, || assert!(!late.is_finished(), "it did not wait for who retires")).await;
+    assert!(site.master.seal_with(site.new));
+    retires.commit().await.unwrap();
+    late.await.unwrap().unwrap();
+    site.store.append(vec![event(NOW)]).await.unwrap();
+    site.store.sealer(8).seal(NOW, Lookback::All).await.unwrap();
+    let found = site.store.verify(&[]).await.unwrap();
+    assert_eq!((found.sealed, found.unsealed, found.problem), (3, 0, None), "no number is missing, and none twice");
 }
 
 async fn until_waiting(watch: &tokio_postgres::Client, count: i64, still: impl Fn()) {
