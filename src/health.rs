@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::pki::authority::CertificateAuthority;
+use crate::secrets::{KeyId, MasterSecret};
 use crate::shared_limits::SharedLimits;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::ClientGate;
@@ -23,6 +24,7 @@ const DATABASE_PROBE: Duration = Duration::from_secs(1);
 pub struct Services {
     pub metrics: Arc<Metrics>,
     pub database: deadpool_postgres::Pool,
+    pub secret: Arc<MasterSecret>,
     pub evaluator: ScopeEvaluatorHandle,
     pub audit: AuditHandle,
     pub gate: ClientGate,
@@ -44,7 +46,7 @@ pub struct Readiness {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Missing {
-    /// `database`, `grants` or `revocation_list`; `redis` or `certificate_authority`.
+    /// `database`, `master_secret`, `grants` or `revocation_list`; `redis` or `certificate_authority`.
     pub dependency: &'static str,
     pub effect: &'static str,
 }
@@ -68,8 +70,13 @@ pub(crate) async fn healthz() -> HttpResponse {
 #[get("/readyz")]
 pub(crate) async fn readyz(services: web::Data<Services>) -> HttpResponse {
     let mut missing = Vec::new();
-    if !database_answers(&services.database).await {
-        missing.push(Missing { dependency: "database", effect: "sessions and peers get 503" });
+    match is_retired(&services.database, services.secret.sealing()).await {
+        None => missing.push(Missing { dependency: "database", effect: "sessions and peers get 503" }),
+        Some(true) => missing.push(Missing {
+            dependency: "master_secret",
+            effect: "peers get 503 and nothing can be sealed here: this replica's secret is retired",
+        }),
+        Some(false) => {}
     }
     if !services.evaluator.is_fresh() {
         missing
@@ -118,10 +125,13 @@ fn degraded(services: &Services) -> Vec<Missing> {
     degraded
 }
 
-async fn database_answers(pool: &deadpool_postgres::Pool) -> bool {
+/// Whether the secret that this process seals with is retired; `None` when the database does not answer.
+async fn is_retired(pool: &deadpool_postgres::Pool, sealing: KeyId) -> Option<bool> {
+    const RETIRED: &str = "SELECT EXISTS (SELECT FROM master_secrets WHERE key_id = $1 AND state = 'retired')";
     let probe = async {
         let client = pool.get().await.ok()?;
-        client.simple_query("SELECT 1").await.ok()
+        let statement = client.prepare_cached(RETIRED).await.ok()?;
+        client.query_one(&statement, &[&sealing.as_bytes()]).await.ok()?.try_get(0).ok()
     };
-    matches!(tokio::time::timeout(DATABASE_PROBE, probe).await, Ok(Some(_)))
+    tokio::time::timeout(DATABASE_PROBE, probe).await.ok().flatten()
 }

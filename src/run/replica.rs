@@ -37,18 +37,21 @@ const LEAVE: Duration = Duration::from_secs(3);
 /// Shorter than the grace, because this replica does not report meanwhile.
 const LINKS_WITHIN: Duration = Duration::from_secs(3);
 
-/// Retired secrets that the file listed when it was last looked at.
+/// What was found when the file and the database were last looked at.
 #[derive(Default)]
 struct Listed {
+    /// Retired secrets that the file lists.
     retired: Vec<KeyId>,
     told: bool,
+    /// The secret that seals, if it is not known here.
+    lacking: Option<KeyId>,
 }
 
 impl Listed {
     /// Whether these are to be told of: once, and not while a rotation is just about to remove them.
     fn is_news(&mut self, retired: Vec<KeyId>) -> bool {
         if self.retired != retired {
-            *self = Self { retired, told: false };
+            (self.retired, self.told) = (retired, false);
             return false;
         }
         !self.retired.is_empty() && !std::mem::replace(&mut self.told, true)
@@ -81,18 +84,21 @@ impl Replica {
     }
 
     /// Reads the file again and does as the database says, until `stop`: from time to time, and at once when the audit log refuses
-    /// what is made with the secret that seals here.
+    /// what is made with the secret that seals here. Where that changes nothing, as in a replica that lacks the new one, refusals
+    /// wait for the next time: every request would cause a look.
     pub(super) async fn run(self, links: PeerRegistryHandle, keys: AuditKeys, stop: CancellationToken) {
         let mut tick = tokio::time::interval(self.every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut listed = Listed::default();
+        let (mut listed, mut heeds_refusals) = (Listed::default(), true);
         loop {
-            tokio::select! {
+            let was_refused = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-                () = keys.refused() => {}
-            }
+                _ = tick.tick() => false,
+                () = keys.refused(), if heeds_refusals => true,
+            };
+            let before = self.secret.sealing();
             self.look(&links, &mut listed).await;
+            heeds_refusals = !was_refused || self.secret.sealing() != before;
         }
     }
 
@@ -114,7 +120,7 @@ impl Replica {
                 }
             }
         }
-        if let Err(fault) = self.follow().await {
+        if let Err(fault) = self.follow(listed).await {
             tracing::debug!(%fault, "which master secret seals could not be read; tried again");
             return;
         }
@@ -126,11 +132,8 @@ impl Replica {
         let old: Vec<KeyId> = read.ids().into_iter().filter(|id| retired.contains(id)).collect();
         let shown = list(&old);
         if listed.is_news(old) {
-            tracing::warn!(
-                retired = shown,
-                "master_secret_file lists retired secrets, which nothing needs: run 'mosaic gateway rotate-secret' here again, or \
-                 remove their lines"
-            );
+            let remedy = clean_by(&read.ids(), self.secret.sealing());
+            tracing::warn!(retired = shown, remedy, "master_secret_file lists retired secrets, which nothing needs");
         }
         self.secret.adopt(read, retired);
     }
@@ -158,16 +161,19 @@ impl Replica {
         self.store.report(self.id, &self.host, &self.secret, alive).await
     }
 
-    async fn follow(&self) -> Result<(), Fault> {
+    async fn follow(&self, listed: &mut Listed) -> Result<(), Fault> {
         let before = self.secret.sealing();
         let Some(sealing) = self.report().await? else { return Ok(()) };
         if sealing == before {
             return Ok(());
         }
         if !self.secret.seal_with(sealing) {
-            tracing::error!(secret = %sealing, "this site seals with a master secret that this replica does not have; copy the file here");
+            if listed.lacking.replace(sealing) != Some(sealing) {
+                tracing::error!(secret = %sealing, "this site seals with a master secret that this replica does not have; copy the file here");
+            }
             return Ok(());
         }
+        listed.lacking = None;
         tracing::info!(from = %before, to = %sealing, "sealing with another master secret");
         // The rotation waits for exactly this.
         self.report().await.map(drop)
@@ -185,6 +191,15 @@ impl Replica {
     }
 }
 
+/// What removes retired secrets from a file. The command takes what stands first for new, if it does not seal.
+fn clean_by(listed: &[KeyId], sealing: KeyId) -> String {
+    match listed.iter().position(|id| *id == sealing) {
+        Some(0) => "run 'mosaic gateway rotate-secret' here again, or remove every secret but the first".to_owned(),
+        Some(place) => format!("remove every secret but number {}", place + 1),
+        None => "copy master_secret_file from a machine where a replica of this site runs".to_owned(),
+    }
+}
+
 fn list(ids: &[KeyId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -199,4 +214,26 @@ fn not_here(sealing: KeyId) -> BootError {
         format!("this site seals with master secret {sealing}, which is not in the one that is configured here"),
         "copy master_secret_file from a machine where a replica of this site runs, or restore it from a backup",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_seals_is_the_one_to_keep_wherever_it_stands() {
+        let id = |byte| KeyId::from_bytes(&[byte; KeyId::BYTES]).unwrap();
+        assert!(clean_by(&[id(2), id(1)], id(2)).contains("rotate-secret"));
+        assert_eq!(clean_by(&[id(1), id(2)], id(2)), "remove every secret but number 2");
+        assert!(clean_by(&[id(1)], id(2)).starts_with("copy master_secret_file"));
+    }
+
+    #[test]
+    fn retired_secrets_in_the_file_are_told_once_and_not_when_they_are_first_seen() {
+        let id = |byte| KeyId::from_bytes(&[byte; KeyId::BYTES]).unwrap();
+        let mut listed = Listed::default();
+        let news: Vec<bool> =
+            [vec![id(1)], vec![id(1)], vec![id(1)], vec![], vec![]].map(|ids| listed.is_news(ids)).into();
+        assert_eq!(news, [false, true, false, false, false]);
+    }
 }

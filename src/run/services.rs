@@ -136,6 +136,7 @@ impl Parts {
         Data::new(health::Services {
             metrics: Arc::clone(&self.metrics),
             database: self.database.sessions(),
+            secret: Arc::clone(&self.master),
             evaluator: self.evaluator.clone(),
             audit: self.audit.clone(),
             gate: self.pki.gate.clone(),

@@ -317,6 +317,63 @@ async fn a_replica_that_slept_through_a_rotation_writes_nothing_that_nobody_can_
 }
 
 #[tokio::test]
+async fn a_replica_that_lacks_the_new_secret_is_not_ready_until_it_is_copied_there() {
+    let node = Node::start_with("work", QUICK).await;
+    let replica = node.replica(node.database().url(), QUICK);
+    node.user("ada").await;
+    let (_, invite) = sites::grant(&node, "home", "ada", json!({ "resources": ["tasks"] })).await;
+    let mut asker = Asker::enroll(&invite).await;
+    asker.federation_url = format!("https://{}", replica.address("federation"));
+    until("the replica answers", || async { (asker.post("list/tasks", json!({})).await.status == 200).then_some(()) })
+        .await;
+
+    replica.freeze();
+    let database = node.database().connect().await;
+    let gone = "DELETE FROM replicas WHERE id = (SELECT id FROM replicas ORDER BY started_at DESC, id DESC LIMIT 1)";
+    assert_eq!(database.execute(gone, &[]).await.expect("as if it had slept for long"), 1);
+    done(&rotate(&node, &[]));
+    replica.thaw();
+
+    let ready = || async { replica.anonymous().get("/readyz").await };
+    let names = |text: String| text.contains("\"master_secret\"");
+    until("it is not ready", || async { (ready().await.status == 503).then_some(()) }).await;
+    assert!(names(ready().await.text()), "{}", ready().await.text());
+    for _ in 0..10 {
+        assert_eq!(asker.post("list/tasks", json!({})).await.status, 503);
+    }
+    let lacks = "seals with a master secret that this replica does not have";
+    until("it says what it lacks", || async { replica.log().contains(lacks).then_some(()) }).await;
+    assert_eq!(replica.log().matches("that this process seals with is retired").count(), 1, "once, not per request");
+
+    std::fs::copy(node.state().join("master.secret"), replica.state().join("master.secret")).expect("copied");
+    until("it is ready", || async { (ready().await.status == 200).then_some(()) }).await;
+    assert_eq!(asker.post("list/tasks", json!({})).await.status, 200);
+    assert_eq!(replica.log().matches(lacks).count(), 1);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_in_use_and_not_listed_is_asked_for_and_no_other_is_begun() {
+    let node = Node::start_with("home", QUICK).await;
+    let killed = rotate(&node, &["--set", "test.crash_at=rotation.switched"]);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed.status), Some(9), "{killed:?}");
+    let both = secret_of(&node.state());
+    let file = node.state().join("master.secret");
+    std::fs::write(&file, format!("{}\n", both[0])).expect("a line is removed too early");
+
+    let (detail, remedy) = doctor(&node).expect("the doctor says what is missing");
+    assert!(detail.contains("not in what is configured here") && remedy.contains("put its line back"), "{detail}");
+    let refused = rotate(&node, &[]);
+    let told: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told["error"]["message"].as_str().is_some_and(|text| text.contains("is still in use")), "{told}");
+    assert_eq!(secret_of(&node.state()), both[..1], "nothing was begun");
+
+    std::fs::write(&file, format!("{}\n{}\n", both[0], both[1])).expect("its line is back");
+    assert_eq!(done(&rotate(&node, &[]))["resumed"], true);
+    assert_eq!((secret_of(&node.state()), doctor(&node)), (both[..1].to_vec(), None));
+}
+
+#[tokio::test]
 async fn a_rotation_beside_another_changes_nothing_and_what_a_crash_left_beside_the_file_is_replaced() {
     let node = Node::start_with("home", QUICK).await;
     let (before, left) = (secret_of(&node.state()), node.state().join("master.secret.new"));
