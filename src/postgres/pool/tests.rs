@@ -138,3 +138,15 @@ async fn a_full_pool_refuses_after_its_wait() {
     drop(held);
     assert!(pool.get().await.is_ok());
 }
+
+#[tokio::test]
+async fn a_statement_sees_what_was_committed_while_it_waited_whatever_the_default_of_the_database_is() {
+    let database = TestDatabase::new().await;
+    let client = database.connect().await;
+    let name: String = client.query_one("SELECT current_database()::text", &[]).await.unwrap().get(0);
+    let other = format!("ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'serializable'");
+    client.batch_execute(&other).await.unwrap();
+    let pooled = database.pool().get().await.unwrap();
+    let shown = pooled.query_one("SHOW default_transaction_isolation", &[]).await.unwrap();
+    assert_eq!(shown.get::<_, &str>(0), "read committed");
+}
