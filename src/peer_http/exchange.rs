@@ -1,7 +1,7 @@
 //! One request, one whole answer, over a pooled or a fresh connection.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -30,10 +30,18 @@ impl RawAnswer {
     }
 }
 
-/// The idle connections of one link.
+/// The idle connections of one link. They close when they have lain idle for too long, or with the pool.
 pub(super) struct Pool {
-    idle: Mutex<VecDeque<Idle>>,
+    idle: Arc<Mutex<IdleConnections>>,
     limits: PeerLimits,
+}
+
+#[derive(Default)]
+struct IdleConnections {
+    /// The one that was used last is last.
+    entries: VecDeque<Idle>,
+    /// A task waits to close those that lie too long.
+    is_swept: bool,
 }
 
 struct Idle {
@@ -43,30 +51,60 @@ struct Idle {
 
 impl Pool {
     pub(super) fn new(limits: PeerLimits) -> Self {
-        Self { idle: Mutex::new(VecDeque::new()), limits }
+        Self { idle: Arc::default(), limits }
     }
 
-    /// The connection that was used last and still looks alive. Those too old or too long idle are closed here.
+    /// The connection that was used last and still looks alive.
     fn take(&self, now: Instant) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|entry| {
-            !entry.connection.sender.is_closed()
-                && now.duration_since(entry.since) < self.limits.idle_max
-                && now.duration_since(entry.connection.opened) < self.limits.age_max
-        });
-        idle.pop_back().map(|entry| entry.connection)
+        let mut idle = lock(&self.idle);
+        idle.entries.retain(|entry| entry.is_good(&self.limits, now));
+        idle.entries.pop_back().map(|entry| entry.connection)
     }
 
     fn give_back(&self, connection: Connection, now: Instant) {
         if connection.sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() >= self.limits.idle_connections {
-            idle.pop_front();
+        let mut idle = lock(&self.idle);
+        if idle.entries.len() >= self.limits.idle_connections {
+            idle.entries.pop_front();
         }
-        idle.push_back(Idle { connection, since: now });
+        idle.entries.push_back(Idle { connection, since: now });
+        if !idle.is_swept {
+            idle.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(&self.idle), self.limits));
+        }
     }
+}
+
+impl Idle {
+    fn is_good(&self, limits: &PeerLimits, now: Instant) -> bool {
+        !self.connection.sender.is_closed()
+            && now.duration_since(self.since) < limits.idle_max
+            && now.duration_since(self.connection.opened) < limits.age_max
+    }
+}
+
+/// Closes what lies idle for too long, until nothing is idle or the pool is gone.
+async fn sweep(pool: Weak<Mutex<IdleConnections>>, limits: PeerLimits) {
+    let mut next = Instant::now() + limits.idle_max;
+    loop {
+        sleep_until(next).await;
+        let Some(idle) = pool.upgrade() else { return };
+        let (mut idle, now) = (lock(&idle), Instant::now());
+        idle.entries.retain(|entry| entry.is_good(&limits, now));
+        match idle.entries.iter().map(|entry| entry.since).min() {
+            Some(oldest) => next = oldest + limits.idle_max,
+            None => {
+                idle.is_swept = false;
+                return;
+            }
+        }
+    }
+}
+
+fn lock(idle: &Mutex<IdleConnections>) -> MutexGuard<'_, IdleConnections> {
+    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As [`exchange`], with what an admin makes go wrong: what depends on no answer costs no network.

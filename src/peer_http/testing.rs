@@ -1,5 +1,6 @@
 //! A peer for tests that says exactly what it is told to, over real mutual TLS with real certificates.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub(crate) struct ScriptedPeer {
     pub(crate) ca: Arc<CaMaterial>,
     gate: ClientGate,
     requests: Arc<Mutex<Vec<String>>>,
+    ended: Arc<AtomicUsize>,
 }
 
 impl ScriptedPeer {
@@ -72,9 +74,15 @@ impl ScriptedPeer {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        tokio::spawn(accept(listener, Arc::new(config), Arc::new(script), Arc::clone(&requests)));
-        Self { url: format!("https://localhost:{port}"), ca, gate, requests }
+        let (requests, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let serving = accept(listener, Arc::new(config), Arc::new(script), Arc::clone(&requests), Arc::clone(&ended));
+        tokio::spawn(serving);
+        Self { url: format!("https://localhost:{port}"), ca, gate, requests, ended }
+    }
+
+    /// Connections that were served and ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 
     /// Every request so far, head and body.
@@ -150,14 +158,17 @@ async fn accept(
     config: Arc<ServerConfig>,
     script: Arc<Script>,
     requests: Arc<Mutex<Vec<String>>>,
+    ended: Arc<AtomicUsize>,
 ) {
     let acceptor = TlsAcceptor::from(config);
     for number in 0.. {
         let Ok((tcp, _)) = listener.accept().await else { return };
         let (acceptor, script, requests) = (acceptor.clone(), Arc::clone(&script), Arc::clone(&requests));
+        let ended = Arc::clone(&ended);
         tokio::spawn(async move {
             if let Ok(stream) = acceptor.accept(tcp).await {
                 serve(stream, number, script, requests).await;
+                ended.fetch_add(1, Ordering::SeqCst);
             }
         });
     }

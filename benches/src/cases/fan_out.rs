@@ -21,6 +21,10 @@ const FAR: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_
 const ROWS: usize = 50;
 /// Longest wait until new links are watched, or a healed one answers.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Before memory is looked at; longer than [`SHORT_IDLE`].
+const REST: Duration = Duration::from_secs(2);
+/// A limit that closes what a link asks with as soon as it rests, and not after a minute.
+pub(crate) const SHORT_IDLE: &str = "peer_connection_idle_s = 1\n";
 
 /// The node that asks, a user of it with a link to every peer, and her session.
 pub(crate) struct Home {
@@ -39,8 +43,20 @@ impl Home {
         delays: RangeInclusive<Duration>,
         joined: usize,
     ) -> Self {
+        Self::with_limits(cluster, peers, rows, delays, joined, "").await
+    }
+
+    /// As [`Home::with_peers`], with these lines among the node's limits.
+    pub(crate) async fn with_limits(
+        cluster: &Cluster,
+        peers: usize,
+        rows: usize,
+        delays: RangeInclusive<Duration>,
+        joined: usize,
+        limits: &str,
+    ) -> Self {
         let database = format!("home_{}", uuid::Uuid::new_v4().simple());
-        let node = Node::start("home", &cluster.create(&database).await, None, "");
+        let node = Node::start("home", &cluster.create(&database).await, None, limits);
         node.user("ada").await;
         let token = node.session_token("ada").await;
         let home = Self { node, peers: Peers::start(peers, rows, delays), token, links: RefCell::default() };
@@ -97,10 +113,15 @@ impl Home {
         Target::question(self.node.api(), &self.token, accept, &body)
     }
 
-    /// Kibibytes, after every link was used and the node has rested.
-    pub(crate) async fn resident_at_rest(&self) -> f64 {
+    /// Kibibytes, after every link was used a moment ago.
+    pub(crate) async fn resident_in_use(&self) -> f64 {
         self.latencies("all", 5).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.resident_at_rest().await
+    }
+
+    /// Kibibytes, after the node has rested.
+    pub(crate) async fn resident_at_rest(&self) -> f64 {
+        tokio::time::sleep(REST).await;
         self.node.family().resident_kib() as f64
     }
 

@@ -12,7 +12,7 @@ use crate::ground::Ground;
 
 pub(crate) async fn mixed(effort: Effort) -> Vec<Row> {
     let ground = Ground::with_rows(100_000).await;
-    let length = effort.pick(Duration::from_secs(15), Duration::from_secs(600));
+    let length = effort.pick(Duration::from_secs(10), Duration::from_secs(600));
     let load = |rate| Load { connections: 8, length, pace: Pace::Open(rate) };
     let page: serde_json::Value = serde_json::from_slice(&ground.body_of(&ground.list(1)).await).expect("JSON");
     let path = format!("/api/federation/v1/get/tasks/{}", page["items"][0]["id"].as_str().expect("an id"));

@@ -18,7 +18,7 @@ const CONNECTIONS: usize = 64;
 /// Of programs that talk to the database themselves: as many as the node reads over. More of them would be slower here.
 const DATABASE_CONNECTIONS: usize = 8;
 /// `pgbench` forks, connects and prepares within the time that it measures: in a second that would tell.
-const PGBENCH_ROUND: Duration = Duration::from_secs(3);
+const PGBENCH_ROUND: Duration = Duration::from_secs(2);
 const PGBENCH: &str = "strict audit; pgbench fetches text and neither encrypts nor audits";
 /// Tasks that the subject may see: enough that no plan but the indexes' is good.
 const ROWS: u64 = 100_000;

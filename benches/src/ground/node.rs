@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Events are sealed so often that every round pays for the seals of its own events: at the default of ten seconds a round would
 /// pay for another one's, or for none.
-const LIMITS: &str = "[limits]\naudit_seal_ms = 500\n";
+const LIMITS: &str = "[limits]\naudit_seal_ms = 200\n";
 
 /// One node: the release build as a process of its own, tier `standalone`, every limit but that of [`LIMITS`] at its default.
 pub(crate) struct Node {

@@ -105,6 +105,23 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test]
+async fn a_connection_that_lies_idle_for_too_long_is_closed_without_another_question() {
+    let peer = ScriptedPeer::federation(|_, _| vec![Act::Say(ok_json(ROWS))]).await;
+    let (sealer, limits) = (sealer(), PeerLimits { idle_max: Duration::from_millis(50), ..limits() });
+    let dialer = HttpDialer::new(sealer.clone(), Arc::new(SystemClock), limits);
+    let transport = dialer.transport(&peer.link(&sealer)).unwrap();
+    for questions in 1..=2 {
+        transport.ask(list()).await.unwrap();
+        let closed = async {
+            while peer.ended() < questions {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the asker closes first");
+    }
+}
+
+#[tokio::test]
 async fn a_pooled_connection_that_was_dead_before_any_byte_is_replaced_once() {
     let peer = ScriptedPeer::federation(|connection, request| match (connection, request) {
         (0, 1) => vec![Act::Cut],
