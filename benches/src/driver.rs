@@ -138,13 +138,17 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Opens the connections, except where handshakes are the load: whoever counts CPU time does so from here on.
+    /// Opens the connections and asks once on each, except where handshakes are the load: whoever counts CPU time does so from here
+    /// on. A connection that has asked nothing yet is closed after seconds, and it may have to wait for the other side's round.
     pub(crate) async fn gather(target: &Target, load: Load) -> Self {
         let connections = match load.pace {
             Pace::Handshakes => (0..load.connections).map(|_| None).collect(),
             Pace::Closed | Pace::Open(_) => {
-                let opening = (0..load.connections)
-                    .map(|_| async { Some(Connection::open(target).await.expect("a connection")) });
+                let opening = (0..load.connections).map(|_| async {
+                    let mut connection = Connection::open(target).await.expect("a connection");
+                    connection.ask(&target.request).await.expect("a first answer");
+                    Some(connection)
+                });
                 join_all(opening).await
             }
         };
