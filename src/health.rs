@@ -12,7 +12,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::pki::authority::CertificateAuthority;
-use crate::secrets::{KeyId, MasterSecret};
+use crate::postgres::master_secrets::MasterSecrets;
+use crate::secrets::MasterSecret;
 use crate::shared_limits::SharedLimits;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::ClientGate;
@@ -23,7 +24,8 @@ const DATABASE_PROBE: Duration = Duration::from_secs(1);
 /// What the probes look at.
 pub struct Services {
     pub metrics: Arc<Metrics>,
-    pub database: deadpool_postgres::Pool,
+    /// Asked for what stands in the database, and so whether it answers.
+    pub secrets: MasterSecrets,
     pub secret: Arc<MasterSecret>,
     pub evaluator: ScopeEvaluatorHandle,
     pub audit: AuditHandle,
@@ -70,7 +72,7 @@ pub(crate) async fn healthz() -> HttpResponse {
 #[get("/readyz")]
 pub(crate) async fn readyz(services: web::Data<Services>) -> HttpResponse {
     let mut missing = Vec::new();
-    match is_retired(&services.database, services.secret.sealing()).await {
+    match is_retired(&services).await {
         None => missing.push(Missing { dependency: "database", effect: "sessions and peers get 503" }),
         Some(true) => missing.push(Missing {
             dependency: "master_secret",
@@ -126,12 +128,7 @@ fn degraded(services: &Services) -> Vec<Missing> {
 }
 
 /// Whether the secret that this process seals with is retired; `None` when the database does not answer.
-async fn is_retired(pool: &deadpool_postgres::Pool, sealing: KeyId) -> Option<bool> {
-    const RETIRED: &str = "SELECT EXISTS (SELECT FROM master_secrets WHERE key_id = $1 AND state = 'retired')";
-    let probe = async {
-        let client = pool.get().await.ok()?;
-        let statement = client.prepare_cached(RETIRED).await.ok()?;
-        client.query_one(&statement, &[&sealing.as_bytes()]).await.ok()?.try_get(0).ok()
-    };
-    tokio::time::timeout(DATABASE_PROBE, probe).await.ok().flatten()
+async fn is_retired(services: &Services) -> Option<bool> {
+    let asked = services.secrets.is_retired(services.secret.sealing());
+    tokio::time::timeout(DATABASE_PROBE, asked).await.ok()?.ok()
 }

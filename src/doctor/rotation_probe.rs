@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 
 use super::Probe;
 use crate::config::{Config, MasterSecretSource};
+use crate::postgres::master_secrets::OnRecord;
 use crate::secrets::{KeyId, MasterSecret};
 
 const NAME: &str = "master secret rotation";
@@ -15,14 +16,6 @@ const FINISH: &str = "run 'mosaic gateway rotate-secret' again: it finishes what
 const LIST_AGAIN: &str = "put its line back behind the others where the master secret is kept, or copy master_secret_file from a \
                           machine that has it; then run 'mosaic gateway rotate-secret', which retires it";
 
-/// What the database knows of master secrets.
-#[derive(Debug, Default)]
-struct OnRecord {
-    sealing: Option<KeyId>,
-    opening: Vec<KeyId>,
-    retired: Vec<KeyId>,
-}
-
 /// Nothing when there is nothing to tell, or the secret cannot be read: that has a probe of its own.
 pub(super) async fn probe(config: &Config, client: &Client) -> Result<Option<Probe>, tokio_postgres::Error> {
     let (secret, in_file) = match &config.master_secret {
@@ -30,15 +23,7 @@ pub(super) async fn probe(config: &Config, client: &Client) -> Result<Option<Pro
         MasterSecretSource::File(file) => (MasterSecret::load(file), true),
     };
     let Ok(secret) = secret else { return Ok(None) };
-    let mut record = OnRecord::default();
-    for row in client.query("SELECT key_id, state FROM master_secrets ORDER BY changed_at", &[]).await? {
-        let Some(id) = KeyId::from_bytes(row.get(0)) else { continue };
-        match row.get(1) {
-            "sealing" => record.sealing = Some(id),
-            "opening" => record.opening.push(id),
-            _ => record.retired.push(id),
-        }
-    }
+    let record = OnRecord::read(client).await?;
     Ok(judge(&secret.ids(), in_file, &record))
 }
 

@@ -58,6 +58,31 @@ pub enum ResealError {
     Blob { table: &'static str, row: String, reason: SealError },
 }
 
+/// The ids of every secret that this site has had.
+#[derive(Debug, Default)]
+pub(crate) struct OnRecord {
+    pub(crate) sealing: Option<KeyId>,
+    /// A rotation was begun with these, and is not done.
+    pub(crate) opening: Vec<KeyId>,
+    pub(crate) retired: Vec<KeyId>,
+}
+
+impl OnRecord {
+    /// Before there are pools.
+    pub(crate) async fn read(client: &tokio_postgres::Client) -> Result<Self, tokio_postgres::Error> {
+        let mut record = Self::default();
+        for row in client.query("SELECT key_id, state FROM master_secrets ORDER BY changed_at", &[]).await? {
+            let Some(id) = KeyId::from_bytes(row.get(0)) else { continue };
+            match row.get(1) {
+                "sealing" => record.sealing = Some(id),
+                "opening" => record.opening.push(id),
+                _ => record.retired.push(id),
+            }
+        }
+        Ok(record)
+    }
+}
+
 /// The tables `master_secrets` and `replicas`, and whatever is sealed.
 #[derive(Clone)]
 pub struct MasterSecrets {
@@ -149,6 +174,15 @@ impl MasterSecrets {
     /// Ids that do not seal and are not retired: a rotation was begun with them, and is not done.
     pub async fn opening(&self) -> Result<Vec<KeyId>, Fault> {
         self.in_state("opening").await
+    }
+
+    /// Whether what is made with this secret is refused.
+    pub async fn is_retired(&self, secret: KeyId) -> Result<bool, Fault> {
+        const DOING: &str = "read whether a master secret is retired";
+        const RETIRED: &str = "SELECT EXISTS (SELECT FROM master_secrets WHERE key_id = $1 AND state = 'retired')";
+        let client = self.pool.get().await.or_fault(DOING)?;
+        let statement = client.prepare_cached(RETIRED).await.or_fault(DOING)?;
+        Ok(client.query_one(&statement, &[&secret.as_bytes()]).await.or_fault(DOING)?.get(0))
     }
 
     async fn in_state(&self, state: &'static str) -> Result<Vec<KeyId>, Fault> {

@@ -10,6 +10,7 @@ use crate::peer_http::{EnrollmentClient, PeerLimits};
 use crate::postgres::enrollment::Enrollments;
 use crate::postgres::grants::Grants;
 use crate::postgres::links::Links;
+use crate::postgres::master_secrets::MasterSecrets;
 use crate::postgres::people::People;
 use crate::postgres::renewal::{RenewalLimits, Renewals};
 use crate::postgres::row_writer::{ImportLimits, RowWriter};
@@ -135,7 +136,7 @@ impl Parts {
     pub(super) fn probes(&self) -> Data<health::Services> {
         Data::new(health::Services {
             metrics: Arc::clone(&self.metrics),
-            database: self.database.sessions(),
+            secrets: MasterSecrets::new(self.database.sessions()),
             secret: Arc::clone(&self.master),
             evaluator: self.evaluator.clone(),
             audit: self.audit.clone(),
