@@ -53,6 +53,17 @@ async fn key_ids(node: &Node) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
+/// The holder of a grant of this site, who asks this replica, once that has heard of the grant.
+async fn asker_of(node: &Node, replica: &Node) -> Asker {
+    node.user("ada").await;
+    let (_, invite) = sites::grant(node, "home", "ada", json!({ "resources": ["tasks"] })).await;
+    let mut asker = Asker::enroll(&invite).await;
+    asker.federation_url = format!("https://{}", replica.address("federation"));
+    until("the replica answers", || async { (asker.post("list/tasks", json!({})).await.status == 200).then_some(()) })
+        .await;
+    asker
+}
+
 /// What each process that is on record knows, the one that started first before the others.
 async fn known(node: &Node) -> Vec<Vec<String>> {
     let sql = "SELECT ARRAY(SELECT encode(id, 'hex') FROM unnest(secrets) AS id) FROM replicas ORDER BY started_at, id";
@@ -278,13 +289,7 @@ async fn a_replica_that_slept_through_a_rotation_writes_nothing_that_nobody_can_
     // It looks by itself, and seals, too late to be of help.
     let slow = "[limits]\nsecrets_reread_ms = 10000\naudit_seal_ms = 60000\n";
     let replica = node.replica(node.database().url(), slow);
-    node.user("ada").await;
-    let (_, invite) = sites::grant(&node, "home", "ada", json!({ "resources": ["tasks"] })).await;
-    let mut asker = Asker::enroll(&invite).await;
-    asker.federation_url = format!("https://{}", replica.address("federation"));
-    // It hears of the grant when it does.
-    until("the replica answers", || async { (asker.post("list/tasks", json!({})).await.status == 200).then_some(()) })
-        .await;
+    let asker = asker_of(&node, &replica).await;
     let old = key_ids(&node).await.remove(0);
 
     replica.freeze();
@@ -320,12 +325,7 @@ async fn a_replica_that_slept_through_a_rotation_writes_nothing_that_nobody_can_
 async fn a_replica_that_lacks_the_new_secret_is_not_ready_until_it_is_copied_there() {
     let node = Node::start_with("work", QUICK).await;
     let replica = node.replica(node.database().url(), QUICK);
-    node.user("ada").await;
-    let (_, invite) = sites::grant(&node, "home", "ada", json!({ "resources": ["tasks"] })).await;
-    let mut asker = Asker::enroll(&invite).await;
-    asker.federation_url = format!("https://{}", replica.address("federation"));
-    until("the replica answers", || async { (asker.post("list/tasks", json!({})).await.status == 200).then_some(()) })
-        .await;
+    let asker = asker_of(&node, &replica).await;
 
     replica.freeze();
     let database = node.database().connect().await;

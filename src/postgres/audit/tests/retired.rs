@@ -28,6 +28,22 @@ impl Site {
         Self { database, secrets, master, store, old, new }
     }
 
+    /// Whoever retires, before the end of the transaction.
+    async fn retires(&self) -> tokio_postgres::Client {
+        let client = self.database.connect().await;
+        client.batch_execute(&format!("BEGIN; {RETIRE}")).await.unwrap();
+        client
+    }
+
+    /// So many events that wait for who retires.
+    async fn late(&self, events: usize) -> tokio::task::JoinHandle<Result<(), Fault>> {
+        let store = self.store.clone();
+        let late = tokio::spawn(async move { store.append(vec![event(NOW); events]).await });
+        let watch = self.database.connect().await;
+        until_waiting(&watch, 1, || assert!(!late.is_finished(), "it did not wait for who retires")).await;
+        late
+    }
+
     async fn events(&self) -> i64 {
         self.database.connect().await.query_one("SELECT count(*) FROM federation_audit_log", &[]).await.unwrap().get(0)
     }
@@ -115,14 +131,9 @@ async fn an_event_that_waited_for_who_retires_is_refused() {
     let site = Site::new().await;
     // Its statement is prepared by now: what comes next is signed before it waits.
     site.store.append(vec![event(NOW)]).await.unwrap();
-    let mut client = site.database.connect().await;
-    let retires = client.transaction().await.unwrap();
-    retires.batch_execute(RETIRE).await.unwrap();
-    let store = site.store.clone();
-    let late = tokio::spawn(async move { store.append(vec![event(NOW)]).await });
-    let watch = site.database.connect().await;
-    until_waiting(&watch, 1, || assert!(!late.is_finished(), "it did not wait for who retires")).await;
-    retires.commit().await.unwrap();
+    let retires = site.retires().await;
+    let late = site.late(1).await;
+    retires.batch_execute("COMMIT").await.unwrap();
     assert_eq!(late.await.unwrap().unwrap_err().kind, FaultKind::Unavailable);
     assert_eq!(site.events().await, 1);
 }
@@ -132,15 +143,10 @@ async fn an_event_that_was_signed_before_its_process_learned_what_seals_is_signe
     let site = Site::new().await;
     // Its statement is prepared by now: what comes next is signed before it waits.
     site.store.append(vec![event(NOW)]).await.unwrap();
-    let mut client = site.database.connect().await;
-    let retires = client.transaction().await.unwrap();
-    retires.batch_execute(RETIRE).await.unwrap();
-    let store = site.store.clone();
-    let late = tokio::spawn(async move { store.append(vec![event(NOW); 2]).await });
-    let watch = site.database.connect().await;
-    until_waiting(&watch, 1, || assert!(!late.is_finished(), "it did not wait for who retires")).await;
+    let retires = site.retires().await;
+    let late = site.late(2).await;
     assert!(site.master.seal_with(site.new));
-    retires.commit().await.unwrap();
+    retires.batch_execute("COMMIT").await.unwrap();
     late.await.unwrap().unwrap();
     site.store.append(vec![event(NOW)]).await.unwrap();
     site.store.sealer(8).seal(NOW, Lookback::All).await.unwrap();
