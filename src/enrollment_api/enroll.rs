@@ -71,23 +71,15 @@ pub(crate) async fn enroll(
 /// Failed attempts name no grant, peer or subject: nobody has proved to be any of them.
 fn failed(services: &Services, current: CurrentRequest, remote: Option<IpAddr>, failure: &Failure) -> AuditEvent {
     AuditEvent {
-        at: services.clock.now(),
-        request: current.id,
-        peer: None,
-        grant: None,
-        grant_version: None,
-        subject: None,
-        action: AuditAction::Enroll,
-        resource: None,
-        query_hash: None,
-        outcome: if failure.by_asker { AuditOutcome::Denied } else { AuditOutcome::Failed },
         reason: Some(failure.reason),
-        rows: 0,
-        bytes_out: 0,
         latency: current.started.elapsed(),
-        serial: None,
         remote,
-        suppressed: 0,
+        ..AuditEvent::bare(
+            services.clock.now(),
+            current.id,
+            AuditAction::Enroll,
+            if failure.by_asker { AuditOutcome::Denied } else { AuditOutcome::Failed },
+        )
     }
 }
 
@@ -212,23 +204,14 @@ fn succeeded(
     remote: Option<IpAddr>,
 ) -> AuditEvent {
     AuditEvent {
-        at: services.clock.now(),
-        request: current.id,
         peer: Some(claim.peer.clone()),
         grant: Some(claim.grant),
         grant_version: Some(claim.grant_version),
         subject: Some(claim.subject),
-        action: AuditAction::Enroll,
-        resource: None,
-        query_hash: None,
-        outcome: AuditOutcome::Allowed,
-        reason: None,
-        rows: 0,
-        bytes_out: 0,
         latency: current.started.elapsed(),
         serial: Some(serial.clone()),
         remote,
-        suppressed: 0,
+        ..AuditEvent::bare(services.clock.now(), current.id, AuditAction::Enroll, AuditOutcome::Allowed)
     }
 }
 

@@ -82,23 +82,12 @@ pub(super) fn change_event(
     subject: UserId,
 ) -> AuditEvent {
     AuditEvent {
-        at: by.at,
-        request: by.request,
         peer: SiteName::parse(peer).ok(),
         grant: Some(grant),
         grant_version: Some(version),
         subject: Some(subject),
-        action: AuditAction::GrantChanged(change),
-        resource: None,
-        query_hash: None,
-        outcome: AuditOutcome::Allowed,
-        reason: None,
-        rows: 0,
-        bytes_out: 0,
-        latency: std::time::Duration::ZERO,
-        serial: None,
         remote: by.remote,
-        suppressed: 0,
+        ..AuditEvent::bare(by.at, by.request, AuditAction::GrantChanged(change), AuditOutcome::Allowed)
     }
 }
 

@@ -135,25 +135,8 @@ impl Refusals {
     }
 
     fn event(&self, reason: &'static str, remote: Option<IpAddr>, suppressed: u64) -> AuditEvent {
-        AuditEvent {
-            at: self.clock.now(),
-            request: RequestId::new(),
-            peer: None,
-            grant: None,
-            grant_version: None,
-            subject: None,
-            action: AuditAction::Handshake,
-            resource: None,
-            query_hash: None,
-            outcome: AuditOutcome::Denied,
-            reason: Some(reason),
-            rows: 0,
-            bytes_out: 0,
-            latency: Duration::ZERO,
-            serial: None,
-            remote,
-            suppressed,
-        }
+        let bare = AuditEvent::bare(self.clock.now(), RequestId::new(), AuditAction::Handshake, AuditOutcome::Denied);
+        AuditEvent { reason: Some(reason), remote, suppressed, ..bare }
     }
 
     fn window_of(&self, reason: HandshakeRefusal) -> &Mutex<Suppression<Source>> {

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -60,25 +59,7 @@ impl AuditLog for FakeLog {
 }
 
 fn event() -> AuditEvent {
-    AuditEvent {
-        at: EPOCH,
-        request: RequestId::new(),
-        peer: None,
-        grant: None,
-        grant_version: None,
-        subject: None,
-        action: AuditAction::List,
-        resource: None,
-        query_hash: None,
-        outcome: AuditOutcome::Allowed,
-        reason: None,
-        rows: 0,
-        bytes_out: 0,
-        latency: Duration::ZERO,
-        serial: None,
-        remote: None,
-        suppressed: 0,
-    }
+    AuditEvent::bare(EPOCH, RequestId::new(), AuditAction::List, AuditOutcome::Allowed)
 }
 
 fn limits() -> AuditLimits {

@@ -88,3 +88,29 @@ pub struct AuditEvent {
     /// How many more events like this one were not written down: only refused handshakes are suppressed.
     pub suppressed: u64,
 }
+
+impl AuditEvent {
+    /// What every event has, and nothing else: nobody, of nothing, for no reason.
+    #[must_use]
+    pub fn bare(at: OffsetDateTime, request: RequestId, action: AuditAction, outcome: AuditOutcome) -> Self {
+        Self {
+            at,
+            request,
+            peer: None,
+            grant: None,
+            grant_version: None,
+            subject: None,
+            action,
+            resource: None,
+            query_hash: None,
+            outcome,
+            reason: None,
+            rows: 0,
+            bytes_out: 0,
+            latency: Duration::ZERO,
+            serial: None,
+            remote: None,
+            suppressed: 0,
+        }
+    }
+}

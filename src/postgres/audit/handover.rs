@@ -6,9 +6,9 @@ use mosaic_actors::domain::identity::RequestId;
 use mosaic_actors::ports::audit_log::AuditLog;
 use time::OffsetDateTime;
 
+use super::AuditStore;
 use super::seal::BEFORE_SEALING;
 use super::sealer::{LANES, Lookback, newest_seal};
-use super::{AuditStore, Duration};
 use crate::postgres::pool::OrFault;
 
 const WHAT: &str = "seal the audit log for the new master secret";
@@ -66,23 +66,5 @@ impl AuditStore {
 }
 
 fn rotated(at: OffsetDateTime) -> AuditEvent {
-    AuditEvent {
-        at,
-        request: RequestId::new(),
-        peer: None,
-        grant: None,
-        grant_version: None,
-        subject: None,
-        action: ROTATED,
-        resource: None,
-        query_hash: None,
-        outcome: AuditOutcome::Allowed,
-        reason: None,
-        rows: 0,
-        bytes_out: 0,
-        latency: Duration::ZERO,
-        serial: None,
-        remote: None,
-        suppressed: 0,
-    }
+    AuditEvent::bare(at, RequestId::new(), ROTATED, AuditOutcome::Allowed)
 }

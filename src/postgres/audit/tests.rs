@@ -35,23 +35,8 @@ fn event(at: OffsetDateTime) -> AuditEvent {
 }
 
 fn empty_event(at: OffsetDateTime) -> AuditEvent {
-    AuditEvent {
-        peer: None,
-        grant: None,
-        grant_version: None,
-        subject: None,
-        action: AuditAction::Enroll,
-        resource: None,
-        query_hash: None,
-        outcome: AuditOutcome::Denied,
-        reason: Some("token_unknown"),
-        rows: 0,
-        bytes_out: 0,
-        latency: Duration::ZERO,
-        serial: None,
-        remote: None,
-        ..event(at)
-    }
+    let bare = AuditEvent::bare(at, RequestId::new(), AuditAction::Enroll, AuditOutcome::Denied);
+    AuditEvent { reason: Some("token_unknown"), ..bare }
 }
 
 fn all() -> AuditQuery {
