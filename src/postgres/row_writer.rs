@@ -3,6 +3,7 @@
 //! The owner of a row is always the session's user; a team must be one of the session's. Values are checked against the
 //! catalog before the database sees them, and travel as one JSON parameter that the statement takes apart by type.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -146,17 +147,19 @@ impl RowWriter {
         deadline: Instant,
     ) -> Result<Imported, Fault> {
         let table = self.writable(resource)?;
+        let committing = Cell::new(false);
         let work = async {
             let drafts = self.read_import(session, table, body).await?;
             if !drafts.is_empty() {
                 let mut lease = self.begin(deadline).await?;
                 let written = write_import(&lease, table, &*owner(table, session), &drafts, self.import.batch).await;
+                committing.set(written.is_ok());
                 end(&mut lease, table, written.is_ok()).await?;
                 written?;
             }
             Ok(Imported { rows: drafts.len() })
         };
-        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out()))
+        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out(committing.get())))
     }
 
     fn writable(&self, resource: &ResourceName) -> Result<&TableMap, Fault> {
@@ -180,9 +183,11 @@ impl RowWriter {
         values: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Option<WrittenRow>, Fault> {
+        let committing = Cell::new(false);
         let work = async {
             let mut lease = self.begin(deadline).await?;
             let prepared = prepared(&lease, statement).await.map_err(|error| refusal(table, &error))?;
+            committing.set(true);
             // Sent together: where the statement fails, COMMIT rolls back.
             let (rows, committed) = futures_util::join!(lease.query(&prepared, values), lease.batch_execute("COMMIT"));
             lease.finish();
@@ -190,7 +195,7 @@ impl RowWriter {
             committed.map_err(|error| refusal(table, &error))?;
             rows.first().map(|row| written(table, row)).transpose()
         };
-        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out()))
+        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out(committing.get())))
     }
 
     /// A connection inside a transaction. It is tried twice: a pooled connection may have died, and nothing is written yet.
@@ -327,6 +332,12 @@ fn no_row_came_back() -> Fault {
     Fault::new(FaultKind::Internal, Stage::Database)
 }
 
-fn timed_out() -> Fault {
-    Fault::new(FaultKind::TimedOut, Stage::Database)
+const NOTHING_WRITTEN: &str = "the deadline was over before anything was written; try again";
+const IN_DOUBT: &str =
+    "the database did not say in time whether it was written, and may have done so; read before trying again";
+
+/// After the commit was sent nobody but the database knows.
+fn timed_out(committing: bool) -> Fault {
+    let message = if committing { IN_DOUBT } else { NOTHING_WRITTEN };
+    Fault::new(FaultKind::TimedOut, Stage::Database).with_message(message)
 }
