@@ -209,7 +209,8 @@ fn paging_to_the_end_gives_exactly_the_visible_rows_in_order() {
         })
     });
     outcome.unwrap();
-    assert!(pages.get() > 600 && longest.get() >= 8, "{} pages, longest list {}", pages.get(), longest.get());
+    // So that it cannot pass without paging; far below what chance gives.
+    assert!(pages.get() > 600 && longest.get() >= 4, "{} pages, longest list {}", pages.get(), longest.get());
 }
 
 fn ids_of(resource: &str) -> Vec<String> {
