@@ -10,6 +10,9 @@ use super::handle::{AuditLimits, Caller, Counters, Waiting, not_written};
 use crate::domain::audit::AuditEvent;
 use crate::ports::audit_log::AuditLog;
 
+/// Turns of the thread's loop that may go by before an append begins, however many events come: some hundred microseconds.
+const TURNS: u32 = 8;
+
 /// The queue in front of the log.
 pub(crate) struct AuditWriter {
     log: Arc<dyn AuditLog>,
@@ -19,6 +22,8 @@ pub(crate) struct AuditWriter {
     /// What nobody waits for: behind the others, so that it never stands in their way, however often it has to be tried.
     later: VecDeque<Waiting>,
     appends: usize,
+    /// An append begins within a few turns of the loop.
+    gathering: bool,
     /// A batch of what nobody waits for failed a moment ago.
     resting: bool,
     draining: bool,
@@ -42,6 +47,7 @@ impl AuditWriter {
             queue: VecDeque::new(),
             later: VecDeque::new(),
             appends: 0,
+            gathering: false,
             resting: false,
             draining: false,
             drained: Vec::new(),
@@ -58,6 +64,32 @@ impl AuditWriter {
         } else {
             self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Starts an append when a turn of the thread's loop brings no more events: those that arrive together share a commit, and one
+    /// that is alone waits for a turn, not for a clock.
+    fn append_soon(&mut self, ctx: &mut Context<Self>) {
+        if !self.gathering && self.waiting() > 0 && self.appends < self.limits.appends_in_flight {
+            self.gathering = true;
+            self.gather(ctx, TURNS);
+        }
+    }
+
+    fn gather(&mut self, ctx: &mut Context<Self>, turns: u32) {
+        let heard = self.waiting();
+        ctx.spawn(tokio::task::yield_now().into_actor(self).map(move |(), writer, ctx| {
+            let waiting = writer.waiting();
+            if waiting > heard && waiting < writer.limits.batch && turns > 1 {
+                writer.gather(ctx, turns - 1);
+            } else {
+                writer.gathering = false;
+                writer.append_waiting(ctx);
+            }
+        }));
+    }
+
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.later.len()
     }
 
     /// Starts as many appends as may run, each with all that waits, up to the batch size.
@@ -90,7 +122,7 @@ impl AuditWriter {
                         writer.append_waiting(ctx);
                     });
                 }
-                writer.append_waiting(ctx);
+                writer.append_soon(ctx);
             }));
         }
     }
@@ -142,7 +174,7 @@ impl Handler<Record> for AuditWriter {
 
     fn handle(&mut self, Record(waiting): Record, ctx: &mut Self::Context) {
         self.accept(waiting);
-        self.append_waiting(ctx);
+        self.append_soon(ctx);
     }
 }
 

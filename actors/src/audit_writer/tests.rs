@@ -100,7 +100,24 @@ async fn a_batch_is_bounded() {
     for one in all {
         assert_eq!(one.await.unwrap(), Ok(()));
     }
-    assert_eq!(*log.batches.lock().unwrap(), [1, 16, 16, 8]);
+    assert_eq!(*log.batches.lock().unwrap(), [16, 16, 9]);
+}
+
+/// A turn of the loop that brings one more event puts the append off, but not for ever.
+#[actix::test]
+async fn an_append_begins_however_many_events_come() {
+    tokio::time::pause();
+    let log = FakeLog::new(usize::MAX >> 4, |_| Fate::Commit);
+    let writer = start(log.clone(), limits());
+    let mut all = Vec::new();
+    while log.begun() == 0 && all.len() < 1_000 {
+        all.push(record(&writer));
+        tokio::task::yield_now().await;
+    }
+    assert!((2..100).contains(&all.len()), "after {} events", all.len());
+    for one in all {
+        assert_eq!(one.await.unwrap(), Ok(()));
+    }
 }
 
 #[actix::test]
