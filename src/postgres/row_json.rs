@@ -47,14 +47,23 @@ impl<'a> FromSql<'a> for Raw<'a> {
 /// Fills one page's buffer, row by row, in the order in which the rows arrive.
 pub(crate) struct PageWriter<'a> {
     table: &'a TableMap,
+    /// What stands before the value of each column, from the comma to the colon.
+    names: Vec<Vec<u8>>,
     out: Vec<u8>,
     rows: Vec<RowIndex>,
 }
 
 impl<'a> PageWriter<'a> {
     pub(crate) fn new(table: &'a TableMap, rows: usize) -> Self {
+        let name = |name: &str| {
+            let mut out = vec![b','];
+            text::write_string(name, &mut out);
+            out.push(b':');
+            out
+        };
+        let names = table.columns.iter().map(|column| name(&column.name)).collect();
         // A row of the built-in resources is a few hundred bytes; the buffer grows where that is wrong.
-        Self { table, out: Vec::with_capacity(rows.min(1_000) * 384), rows: Vec::with_capacity(rows.min(1_000)) }
+        Self { table, names, out: Vec::with_capacity(rows.min(1_000) * 384), rows: Vec::with_capacity(rows.min(1_000)) }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -97,7 +106,7 @@ impl<'a> PageWriter<'a> {
 
     /// The failing column's index on an error.
     fn write(&mut self, row: &Row) -> Result<(Position, Option<UserId>, Option<TeamId>), usize> {
-        let Self { table, out, .. } = self;
+        let Self { table, names, out, .. } = self;
         let at = raw(row, 0)?.and_then(time_text::timestamp).ok_or(0_usize)?;
         let id = raw(row, 1)?.and_then(|bytes| key_text(bytes, &table.id.storage)).ok_or(1_usize)?;
         let id = RowId::parse(&id).map_err(|_| 1_usize)?;
@@ -112,10 +121,8 @@ impl<'a> PageWriter<'a> {
         out.extend_from_slice(b",\"team_id\":");
         let team_storage = table.team.as_ref().map_or(&Storage::Uuid, |team| &team.storage);
         let team = write_key(team, team_storage, out).ok_or(3_usize)?.map(TeamId);
-        for (index, column) in table.columns.iter().enumerate() {
-            out.push(b',');
-            text::write_string(&column.name, out);
-            out.push(b':');
+        for (index, (column, name)) in table.columns.iter().zip(names).enumerate() {
+            out.extend_from_slice(name);
             match raw(row, index + 4)? {
                 Some(bytes) => write_value(bytes, &column.storage, out).ok_or(index + 4)?,
                 None => out.extend_from_slice(b"null"),
@@ -137,7 +144,7 @@ fn key_text(bytes: &[u8], storage: &Storage) -> Option<String> {
         Storage::Uuid => Uuid::from_slice(bytes).ok()?.hyphenated().to_string(),
         Storage::Int4 => i32::from_be_bytes(bytes.try_into().ok()?).to_string(),
         Storage::Int8 => i64::from_be_bytes(bytes.try_into().ok()?).to_string(),
-        _ => String::from_utf8_lossy(bytes).into_owned(),
+        _ => text::text_of(bytes).into_owned(),
     })
 }
 
@@ -163,7 +170,7 @@ fn canonical_uuid(text: &str) -> Option<Uuid> {
 /// `None`: the bytes do not have the form of the type.
 fn write_value(bytes: &[u8], storage: &Storage, out: &mut Vec<u8>) -> Option<()> {
     match storage {
-        Storage::Text { .. } | Storage::Enum { .. } => text::write_string(&String::from_utf8_lossy(bytes), out),
+        Storage::Text { .. } | Storage::Enum { .. } => text::write_string(&text::text_of(bytes), out),
         Storage::Uuid => {
             let uuid = Uuid::from_slice(bytes).ok()?;
             out.push(b'"');
@@ -240,7 +247,7 @@ fn write_text_list(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         first = false;
         match value {
-            Some(text) => text::write_string(&String::from_utf8_lossy(text), out),
+            Some(text) => text::write_string(&text::text_of(text), out),
             None => out.extend_from_slice(b"null"),
         }
     }

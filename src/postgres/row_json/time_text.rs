@@ -30,28 +30,39 @@ pub(super) fn offset_date_time(micros: i64) -> Option<OffsetDateTime> {
 
 /// `2026-11-02T09:30:00.000000Z`, always 27 bytes.
 pub(super) fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
-    write_date(micros.div_euclid(DAY_MICROS), out);
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    put_date(micros.div_euclid(DAY_MICROS), &mut text);
     let of_day = micros.rem_euclid(DAY_MICROS);
     let seconds = of_day / 1_000_000;
-    out.push(b'T');
-    digits(seconds / 3_600, 2, out);
-    out.push(b':');
-    digits(seconds / 60 % 60, 2, out);
-    out.push(b':');
-    digits(seconds % 60, 2, out);
-    out.push(b'.');
-    digits(of_day % 1_000_000, 6, out);
-    out.push(b'Z');
+    put(seconds / 3_600, &mut text[11..13]);
+    put(seconds / 60 % 60, &mut text[14..16]);
+    put(seconds % 60, &mut text[17..19]);
+    put(of_day % 1_000_000, &mut text[20..26]);
+    out.extend_from_slice(&text);
 }
 
 /// `2026-11-02`.
 pub(super) fn write_date(days: i64, out: &mut Vec<u8>) {
+    let mut text = *b"0000-00-00";
+    put_date(days, &mut text);
+    out.extend_from_slice(&text);
+}
+
+fn put_date(days: i64, text: &mut [u8]) {
     let (year, month, day) = civil(days);
-    digits(year, 4, out);
-    out.push(b'-');
-    digits(month, 2, out);
-    out.push(b'-');
-    digits(day, 2, out);
+    put(year, &mut text[0..4]);
+    put(month, &mut text[5..7]);
+    put(day, &mut text[8..10]);
+}
+
+/// The last digits of a number, as many as there are places.
+fn put(number: i64, places: &mut [u8]) {
+    let mut rest = number;
+    for place in places.iter_mut().rev() {
+        // A digit is below 10.
+        *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+    }
 }
 
 /// Days since 1970 to year, month, day in the Gregorian calendar: Howard Hinnant, "chrono-compatible low-level date
@@ -66,17 +77,6 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day = of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-fn digits(number: i64, width: usize, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + width, b'0');
-    let mut rest = number;
-    for place in out[start..].iter_mut().rev() {
-        // A digit is below 10.
-        *place = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-    }
 }
 
 /// The same text for a value of the program.
