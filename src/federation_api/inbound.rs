@@ -152,9 +152,10 @@ impl Inbound {
     }
 
     fn know(&mut self, grant: &Arc<Grant>) {
-        self.span.record("grant_id", tracing::field::display(grant.id));
-        self.span.record("peer", tracing::field::display(&grant.peer));
-        self.grant = Some(Arc::clone(grant));
+        if !self.grant.as_ref().is_some_and(|known| Arc::ptr_eq(known, grant)) {
+            tracing::record_all!(self.span, grant_id = %grant.id, peer = %grant.peer);
+            self.grant = Some(Arc::clone(grant));
+        }
     }
 
     /// Notes what is asked, keyed: equal questions have equal hashes, and nobody without the key can guess a question.
@@ -299,11 +300,8 @@ impl Inbound {
 
     fn outcome(&self, outcome: &'static str) {
         let elapsed = u64::try_from(self.current.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.span.record("outcome", outcome);
-        self.span.record("latency_ms", elapsed);
-        if let Some(resource) = &self.resource {
-            self.span.record("resource", resource.as_str());
-        }
+        let resource = self.resource.as_ref().map(ResourceName::as_str);
+        tracing::record_all!(self.span, outcome = outcome, latency_ms = elapsed, resource = resource);
         tracing::debug!(parent: &self.span, outcome, "a peer's request");
     }
 

@@ -13,6 +13,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse};
 use mosaic_actors::domain::fault::{Fault, FaultKind, Stage};
 use mosaic_actors::domain::identity::RequestId;
 use tokio::time::Instant;
+use uuid::fmt::Hyphenated;
 
 use super::error::ApiError;
 use super::unread::Unread;
@@ -58,8 +59,6 @@ pub async fn identify<B: MessageBody + 'static>(
     let current = CurrentRequest::begin();
     let unread = Unread::of(&mut request);
     request.extensions_mut().insert(current);
-    let method = request.method().clone();
-    let path = request.path().to_owned();
     let mut response = match next.call(request).await {
         Ok(response) => shaped(response, current.id),
         // A layer below gave up without a response; its request is gone, so the error itself carries the id.
@@ -74,9 +73,12 @@ pub async fn identify<B: MessageBody + 'static>(
         let (request, answer) = response.into_parts();
         response = ServiceResponse::new(request, unread.until_answered(answer));
     }
-    let id = HeaderValue::try_from(current.id.to_string()).expect("invariant: a UUID is a header value");
+    let mut text = [0; Hyphenated::LENGTH];
+    let id = current.id.0.hyphenated().encode_lower(&mut text);
+    let id = HeaderValue::from_str(id).expect("invariant: a UUID is a header value");
     response.headers_mut().insert(REQUEST_ID, id);
-    let (status, took) = (response.status().as_u16(), current.started.elapsed());
+    let (request, status, took) = (response.request(), response.status().as_u16(), current.started.elapsed());
+    let (method, path) = (request.method(), request.path());
     tracing::debug!(request_id = %current.id, %method, path, status, took_us = took.as_micros(), "request");
     Ok(response)
 }

@@ -71,9 +71,8 @@ impl PeerTransport for HttpTransport {
             let started = Instant::now();
             let result = endpoint.ask(&pool, &ask).await;
             let outcome = result.as_ref().map_or_else(|fault| fault.stage.as_str(), |_| "ok");
-            let span = tracing::Span::current();
-            span.record("outcome", outcome);
-            span.record("latency_ms", u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+            let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::record_all!(tracing::Span::current(), outcome = outcome, latency_ms = elapsed);
             if let Err(fault) = &result {
                 tracing::debug!(%fault, "a peer did not answer");
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use mosaic_actors::audit_writer::AuditStats;
 use mosaic_actors::domain::answer::BreakerState;
@@ -179,13 +180,13 @@ impl Metrics {
     }
 
     /// One answered request.
-    pub fn request(&self, listener: &'static str, route: &str, method: &str, status: u16, took: Duration) {
+    pub fn request(&self, listener: &'static str, route: String, method: &'static str, status: u16, took: Duration) {
         self.requests.record(
             took.as_secs_f64(),
             &[
                 KeyValue::new("listener", listener),
-                KeyValue::new("route", route.to_owned()),
-                KeyValue::new("method", method.to_owned()),
+                KeyValue::new("route", route),
+                KeyValue::new("method", method),
                 KeyValue::new("status", i64::from(status)),
             ],
         );
@@ -391,9 +392,14 @@ pub async fn measure<B: MessageBody>(
 ) -> Result<ServiceResponse<B>, Error> {
     let started = Instant::now();
     let _under_way = metrics.enter();
-    let method = match request.method().as_str() {
-        known @ ("GET" | "POST" | "PATCH" | "PUT" | "DELETE" | "HEAD") => known.to_owned(),
-        _ => "other".to_owned(),
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        _ => "other",
     };
     let outcome = next.call(request).await;
     let (route, status) = match &outcome {
@@ -402,7 +408,7 @@ pub async fn measure<B: MessageBody>(
         }
         Err(error) => ("unmatched".to_owned(), error.as_response_error().status_code().as_u16()),
     };
-    metrics.request(listener, &route, &method, status, started.elapsed());
+    metrics.request(listener, route, method, status, started.elapsed());
     outcome
 }
 
@@ -413,7 +419,7 @@ mod tests {
     #[test]
     fn two_nodes_in_one_process_have_metrics_of_their_own() {
         let (one, other) = (Metrics::new().unwrap(), Metrics::new().unwrap());
-        one.request("api", "/api/v1/query", "POST", 200, Duration::from_millis(3));
+        one.request("api", "/api/v1/query".to_owned(), "POST", 200, Duration::from_millis(3));
         one.egress_violation();
         let text = one.render(&[], OffsetDateTime::UNIX_EPOCH).unwrap();
         assert!(
