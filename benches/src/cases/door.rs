@@ -6,8 +6,10 @@ use crate::driver::{Crowd, Load, Pace, Target};
 use crate::ground::{CAPABILITIES, Ground, Holder, Nginx, revocation_list};
 use crate::rounds::{Compared, Round, alternate};
 
-/// Connections of the closed loop: more than the machine can serve at once, so that both cores are always busy.
-const CONNECTIONS: usize = 64;
+/// Connections of the closed loop: so many that both cores stay busy although each answer of ours waits for a commit.
+const CONNECTIONS: usize = 256;
+/// Connections that are made, asked once and closed: more than the machine can serve at once.
+const HANDSHAKES: usize = 64;
 
 /// The same bytes under the same certificates.
 pub(crate) async fn capabilities(effort: Effort) -> Vec<Row> {
@@ -80,7 +82,8 @@ async fn compare(
     pace: Pace,
 ) -> Compared {
     let (pairs, length) = effort.rounds();
-    let load = Load { connections: CONNECTIONS, length, pace };
+    let connections = if pace == Pace::Handshakes { HANDSHAKES } else { CONNECTIONS };
+    let load = Load { connections, length, pace };
     let (ours, theirs) = (Crowd::gather(ours, load).await, Crowd::gather(theirs, load).await);
     let round = async |crowd: &Crowd| {
         let measured = crowd.drive().await;
