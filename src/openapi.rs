@@ -127,7 +127,10 @@ fn shape_errors(operation: &mut Operation) {
         let absent = [
             ("400", "The request is malformed; the message names the field"),
             ("401", "No valid credentials"),
-            ("503", "A dependency of the node cannot be reached; nothing was done"),
+            (
+                "503",
+                "A dependency of the node cannot be reached; nothing was done, unless the message says that it may have been",
+            ),
         ];
         for (status, text) in absent {
             let entry = operation.responses.responses.entry(status.to_owned());

@@ -18,12 +18,12 @@ use mosaic_actors::domain::identity::{GrantId, SiteName, UserId};
 use mosaic_actors::ports::PortFuture;
 use mosaic_actors::ports::audit_log::AuditLog;
 use time::{Date, Month, OffsetDateTime};
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{GenericClient, Row, Statement};
 use uuid::Uuid;
 
-use super::pool::{OrFault, ThreadPools, sql_fault};
+use super::pool::{OrFault, ThreadPools, is_rolled_back, sql_fault};
 use event::{Event, Micros};
 use lanes::{Lane, Lanes};
 
@@ -304,11 +304,6 @@ async fn write(
     // This process has learned since what seals, and nothing of them is there: the same numbers count.
     let columns = Columns::of(events, lane.id, lane.next, keys);
     client.execute(statement, &columns.parameters()).await
-}
-
-/// Whether nothing of a statement is there: the server said that it failed, and goes on serving the connection.
-fn is_rolled_back(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Error))
 }
 
 fn at_audit(error: &tokio_postgres::Error) -> Fault {

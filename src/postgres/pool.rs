@@ -16,7 +16,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -427,6 +427,12 @@ pub fn sql_fault(doing: &'static str, error: &tokio_postgres::Error) -> Fault {
         _ => tracing::warn!(doing, cause = %SqlCause(error), "the database is not available"),
     }
     Fault::new(kind, Stage::Database)
+}
+
+/// Whether nothing of a statement is there: the server said that it failed, and goes on serving the connection. Of one that the
+/// connection did not outlive nobody knows.
+pub(crate) fn is_rolled_back(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Error))
 }
 
 fn fault_kind(code: Option<&SqlState>) -> FaultKind {

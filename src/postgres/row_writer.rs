@@ -3,7 +3,6 @@
 //! The owner of a row is always the session's user; a team must be one of the session's. Values are checked against the
 //! catalog before the database sees them, and travel as one JSON parameter that the statement takes apart by type.
 
-use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::ToSql;
 
 use super::catalog::{TableCatalog, TableMap};
+use super::pool::is_rolled_back;
 use super::row_json::PageWriter;
 use super::rows::lease::{Connections, Lease, QueryCanceller, is_dead};
 use super::rows::{millis_until, parameters, prepared};
@@ -147,19 +147,19 @@ impl RowWriter {
         deadline: Instant,
     ) -> Result<Imported, Fault> {
         let table = self.writable(resource)?;
-        let committing = Cell::new(false);
+        let mut committing = false;
         let work = async {
             let drafts = self.read_import(session, table, body).await?;
             if !drafts.is_empty() {
                 let mut lease = self.begin(deadline).await?;
                 let written = write_import(&lease, table, &*owner(table, session), &drafts, self.import.batch).await;
-                committing.set(written.is_ok());
+                committing = written.is_ok();
                 end(&mut lease, table, written.is_ok()).await?;
                 written?;
             }
             Ok(Imported { rows: drafts.len() })
         };
-        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out(committing.get())))
+        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out(committing)))
     }
 
     fn writable(&self, resource: &ResourceName) -> Result<&TableMap, Fault> {
@@ -183,19 +183,19 @@ impl RowWriter {
         values: &[&(dyn ToSql + Sync)],
         deadline: Instant,
     ) -> Result<Option<WrittenRow>, Fault> {
-        let committing = Cell::new(false);
+        let mut committing = false;
         let work = async {
             let mut lease = self.begin(deadline).await?;
             let prepared = prepared(&lease, statement).await.map_err(|error| refusal(table, &error))?;
-            committing.set(true);
+            committing = true;
             // Sent together: where the statement fails, COMMIT rolls back.
             let (rows, committed) = futures_util::join!(lease.query(&prepared, values), lease.batch_execute("COMMIT"));
             lease.finish();
-            let rows = rows.map_err(|error| refusal(table, &error))?;
-            committed.map_err(|error| refusal(table, &error))?;
+            let rows = rows.map_err(|error| end_of(table, &error))?;
+            committed.map_err(|error| end_of(table, &error))?;
             rows.first().map(|row| written(table, row)).transpose()
         };
-        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out(committing.get())))
+        timeout_at(deadline, work).await.unwrap_or_else(|_| Err(timed_out(committing)))
     }
 
     /// A connection inside a transaction. It is tried twice: a pooled connection may have died, and nothing is written yet.
@@ -305,7 +305,7 @@ async fn blame(
 async fn end(lease: &mut Lease, table: &TableMap, commit: bool) -> Result<(), Fault> {
     let ended = lease.batch_execute(if commit { "COMMIT" } else { "ROLLBACK" }).await;
     lease.finish();
-    if commit { ended.map_err(|error| refusal(table, &error)) } else { Ok(()) }
+    if commit { ended.map_err(|error| end_of(table, &error)) } else { Ok(()) }
 }
 
 fn owner(table: &TableMap, session: &Session) -> Box<dyn ToSql + Sync + Send> {
@@ -332,9 +332,16 @@ fn no_row_came_back() -> Fault {
     Fault::new(FaultKind::Internal, Stage::Database)
 }
 
-const NOTHING_WRITTEN: &str = "the deadline was over before anything was written; try again";
+const NOTHING_WRITTEN: &str =
+    "the deadline was over before anything was written; try again, and an import in smaller parts";
 const IN_DOUBT: &str =
     "the database did not say in time whether it was written, and may have done so; read before trying again";
+
+/// Why a write failed whose commit was sent: the server undid it and says why, or its answer was lost on the way.
+fn end_of(table: &TableMap, error: &tokio_postgres::Error) -> Fault {
+    let fault = refusal(table, error);
+    if is_rolled_back(error) { fault } else { fault.with_message(IN_DOUBT) }
+}
 
 /// After the commit was sent nobody but the database knows.
 fn timed_out(committing: bool) -> Fault {

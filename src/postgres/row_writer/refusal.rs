@@ -39,7 +39,11 @@ pub(super) fn refusal(table: &TableMap, error: &Error) -> Fault {
         }
         // A check that spans no column, a domain, a value that a type cannot hold, a trigger's objection.
         Some("22" | "23" | "P0") => Fault::invalid(format!("a value is not one that {} accepts", table.resource.name)),
-        _ => sql_fault("write rows", error),
+        _ => match sql_fault("write rows", error) {
+            // The server ended it and undid it.
+            fault if fault.kind == FaultKind::TimedOut => fault.with_message(super::NOTHING_WRITTEN),
+            fault => fault,
+        },
     }
 }
 

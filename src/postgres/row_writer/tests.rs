@@ -67,25 +67,40 @@ impl Site {
         self.rows.get(right, id.clone(), soon()).await.unwrap().json
     }
 
-    /// Looks from a connection of its own: inside a transaction the server's activity is told once.
-    async fn until_nobody_waits_for_a_lock(&self) {
+    /// The server's process that waits for something of this kind, once there is one.
+    async fn waiting(&self, kind: &str) -> i32 {
         let watch = self.database.connect().await;
-        let waiting = "SELECT count(*) FROM pg_stat_activity
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let ended = async {
-            while watch.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), ended)
-            .await
-            .expect("the server ends what its deadline is over for");
+        until("a process of the server waits", async || waiting_in(&watch, kind).await).await
     }
 
     async fn count(&self, table: &str) -> i64 {
         self.client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
     }
 }
+
+async fn waiting_in(watch: &tokio_postgres::Client, kind: &str) -> Option<i32> {
+    let sql = "SELECT pid FROM pg_stat_activity
+               WHERE datname = current_database() AND $1 IN (wait_event_type, wait_event) LIMIT 1";
+    watch.query_opt(sql, &[&kind]).await.unwrap().map(|row| row.get(0))
+}
+
+async fn until<T>(what: &str, is: impl AsyncFn() -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            if let Some(found) = is().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("{what}"))
+}
+
+/// Makes every commit of new tasks take a minute.
+const SLOW_COMMIT: &str = "
+    CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON tasks DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION dawdle()";
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
@@ -288,7 +303,8 @@ async fn a_silent_sender_ends_with_the_deadline_and_holds_no_connection() {
     let deadline = Instant::now() + Duration::from_millis(50);
     let refusal = refused(site.writer.import(&site.ada, &name("tasks"), silent, deadline).await);
     assert_eq!(refusal, (FaultKind::TimedOut, NOTHING_WRITTEN.to_owned()));
-    let open = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let open = "pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
     assert_eq!(site.count(open).await, 0);
 }
 
@@ -357,18 +373,81 @@ async fn a_write_survives_connections_that_were_cut_before() {
     assert_eq!(count.get::<_, i64>(0), 3);
 }
 
+/// As long as the statement waits, it would go on with the lock: the deadline, and not its holder, has to end it.
 #[tokio::test]
 async fn a_write_past_its_deadline_is_undone_and_its_connection_serves_again() {
     let site = Site::new().await;
+    let watch = site.database.connect().await;
+    site.insert("tasks", r#"{"title":"w"}"#).await.unwrap();
     site.client.batch_execute("BEGIN; LOCK TABLE tasks").await.unwrap();
-    let deadline = Instant::now() + Duration::from_millis(200);
-    let refusal = refused(site.writer.insert(&site.ada, &name("tasks"), br#"{"title":"x"}"#, deadline).await);
-    assert_eq!(refusal.0, FaultKind::TimedOut);
-    // The server says that it undid the write, or says nothing in time: to the statement, or to the wish to prepare it.
-    assert!(["", IN_DOUBT, NOTHING_WRITTEN].contains(&refusal.1.as_str()), "{}", refusal.1);
-    // As long as the statement waits, it would go on with the lock: the deadline, and not its holder, has to end it.
-    site.until_nobody_waits_for_a_lock().await;
+    // On a slow machine the first deadlines are over before the statement is there.
+    for time in [200, 2_000, 20_000].map(Duration::from_millis) {
+        let (writer, ada) = (site.writer.clone(), site.ada.clone());
+        let writing = tokio::spawn(async move {
+            writer.insert(&ada, &name("tasks"), br#"{"title":"x"}"#, Instant::now() + time).await
+        });
+        let seen = until("it waits, or is over", async || match waiting_in(&watch, "Lock").await {
+            Some(_) => Some(true),
+            None => writing.is_finished().then_some(false),
+        });
+        let waited = seen.await;
+        let (kind, message) = refused(writing.await.unwrap());
+        assert_eq!(kind, FaultKind::TimedOut);
+        assert!([IN_DOUBT, NOTHING_WRITTEN].contains(&message.as_str()), "{message}");
+        until("nobody waits", async || waiting_in(&watch, "Lock").await.is_none().then_some(())).await;
+        if waited {
+            break;
+        }
+    }
     site.client.batch_execute("ROLLBACK").await.unwrap();
     site.insert("tasks", r#"{"title":"y"}"#).await.unwrap();
-    assert_eq!(site.count("tasks").await, 1);
+    assert_eq!(site.count("tasks").await, 2);
+}
+
+/// Cut off where it still waits for a connection.
+#[tokio::test]
+async fn a_write_that_never_reached_the_server_says_so() {
+    let site = Site::new().await;
+    let over = Instant::now();
+    let refusal = refused(site.writer.insert(&site.ada, &name("tasks"), br#"{"title":"x"}"#, over).await);
+    assert_eq!(refusal, (FaultKind::TimedOut, NOTHING_WRITTEN.to_owned()));
+    assert_eq!(site.count("tasks").await, 0);
+}
+
+#[tokio::test]
+async fn a_write_whose_commit_nobody_heard_of_is_in_doubt() {
+    let site = Site::new().await;
+    site.client.batch_execute(SLOW_COMMIT).await.unwrap();
+    let write = |time| {
+        let (writer, ada) = (site.writer.clone(), site.ada.clone());
+        let title = br#"{"title":"x"}"#;
+        tokio::spawn(async move { writer.insert(&ada, &name("tasks"), title, Instant::now() + time).await })
+    };
+    // The connection breaks.
+    let writing = write(Duration::from_secs(50));
+    let pid = site.waiting("PgSleep").await;
+    site.client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    assert_eq!(refused(writing.await.unwrap()), (FaultKind::Unavailable, IN_DOUBT.to_owned()));
+    // The server says nothing at all.
+    let writing = write(Duration::from_secs(5));
+    let stopped = Stopped::new(site.waiting("PgSleep").await);
+    assert_eq!(refused(writing.await.unwrap()), (FaultKind::TimedOut, IN_DOUBT.to_owned()));
+    drop(stopped);
+}
+
+/// A process that stands still until this is dropped.
+struct Stopped(rustix::process::Pid);
+
+impl Stopped {
+    fn new(pid: i32) -> Self {
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        rustix::process::kill_process(self.0, rustix::process::Signal::CONT).unwrap();
+    }
 }
