@@ -155,6 +155,8 @@ impl Storage {
 pub(crate) struct TableColumn {
     /// As on the wire.
     pub name: Box<str>,
+    /// In a row's JSON, made once: [`before_value`](super::row_json::before_value).
+    pub before_value: Box<[u8]>,
     /// As in SQL.
     pub quoted: String,
     pub storage: Storage,

@@ -47,23 +47,14 @@ impl<'a> FromSql<'a> for Raw<'a> {
 /// Fills one page's buffer, row by row, in the order in which the rows arrive.
 pub(crate) struct PageWriter<'a> {
     table: &'a TableMap,
-    /// What stands before the value of each column, from the comma to the colon.
-    names: Vec<Vec<u8>>,
     out: Vec<u8>,
     rows: Vec<RowIndex>,
 }
 
 impl<'a> PageWriter<'a> {
     pub(crate) fn new(table: &'a TableMap, rows: usize) -> Self {
-        let name = |name: &str| {
-            let mut out = vec![b','];
-            text::write_string(name, &mut out);
-            out.push(b':');
-            out
-        };
-        let names = table.columns.iter().map(|column| name(&column.name)).collect();
         // A row of the built-in resources is a few hundred bytes; the buffer grows where that is wrong.
-        Self { table, names, out: Vec::with_capacity(rows.min(1_000) * 384), rows: Vec::with_capacity(rows.min(1_000)) }
+        Self { table, out: Vec::with_capacity(rows.min(1_000) * 384), rows: Vec::with_capacity(rows.min(1_000)) }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -106,7 +97,7 @@ impl<'a> PageWriter<'a> {
 
     /// The failing column's index on an error.
     fn write(&mut self, row: &Row) -> Result<(Position, Option<UserId>, Option<TeamId>), usize> {
-        let Self { table, names, out, .. } = self;
+        let Self { table, out, .. } = self;
         let at = raw(row, 0)?.and_then(time_text::timestamp).ok_or(0_usize)?;
         let id = raw(row, 1)?.and_then(|bytes| key_text(bytes, &table.id.storage)).ok_or(1_usize)?;
         let id = RowId::parse(&id).map_err(|_| 1_usize)?;
@@ -121,8 +112,8 @@ impl<'a> PageWriter<'a> {
         out.extend_from_slice(b",\"team_id\":");
         let team_storage = table.team.as_ref().map_or(&Storage::Uuid, |team| &team.storage);
         let team = write_key(team, team_storage, out).ok_or(3_usize)?.map(TeamId);
-        for (index, (column, name)) in table.columns.iter().zip(names).enumerate() {
-            out.extend_from_slice(name);
+        for (index, column) in table.columns.iter().enumerate() {
+            out.extend_from_slice(&column.before_value);
             match raw(row, index + 4)? {
                 Some(bytes) => write_value(bytes, &column.storage, out).ok_or(index + 4)?,
                 None => out.extend_from_slice(b"null"),
@@ -132,6 +123,14 @@ impl<'a> PageWriter<'a> {
         let created_at = time_text::offset_date_time(at).ok_or(0_usize)?;
         Ok((Position { created_at, id }, owner, team))
     }
+}
+
+/// What stands in a row's JSON before the value of a field behind the first: from the comma to the colon.
+pub(crate) fn before_value(field: &str) -> Box<[u8]> {
+    let mut out = vec![b','];
+    text::write_string(field, &mut out);
+    out.push(b':');
+    out.into()
 }
 
 fn raw(row: &Row, index: usize) -> Result<Option<&[u8]>, usize> {

@@ -208,6 +208,7 @@ fn table_column(wire: &str, column: &FoundColumn, storage: Storage, writable: bo
     let kept_by_node = writable && wire == UPDATED_AT && storage == Storage::Timestamptz;
     TableColumn {
         name: wire.into(),
+        before_value: crate::postgres::row_json::before_value(wire),
         quoted: quoted(&column.name),
         storage,
         not_null: column.not_null,

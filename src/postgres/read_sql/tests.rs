@@ -10,6 +10,7 @@ use super::*;
 fn column(name: &str, storage: Storage) -> TableColumn {
     TableColumn {
         name: name.into(),
+        before_value: crate::postgres::row_json::before_value(name),
         quoted: format!("\"{name}\""),
         storage,
         not_null: true,
