@@ -244,6 +244,12 @@ pub struct Sealer {
 }
 
 impl Sealer {
+    /// The secret that seals now.
+    #[must_use]
+    pub fn sealing(&self) -> KeyId {
+        self.shared.ring().current().id
+    }
+
     /// Seals `plain` for one place.
     ///
     /// # Panics

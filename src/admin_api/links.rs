@@ -84,6 +84,12 @@ struct Order {
 impl Services {
     /// Everything that can be wrong on this side is found before the token is spent on the other.
     async fn order(&self, body: &CreateLinkV1, invite: &Invite) -> Result<Order, Fault> {
+        if self.master_secrets.is_retired(self.sealer.sealing()).await? {
+            return Err(Fault::new(FaultKind::Unavailable, Stage::Request).with_message(
+                "this replica has not learned yet which master secret seals and could not keep the link's key; the invite is still good: \
+                 try again in a moment, or see what 'mosaic gateway doctor' says here",
+            ));
+        }
         let owner = self.user_in_body("user", &body.user).await?.id;
         let shared_with = self.teams_in_body("share_with", &body.share_with).await?;
         let peer = body.peer.as_deref().map_or_else(|| Ok(invite.site.clone()), peer_name)?;

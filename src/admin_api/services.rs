@@ -21,6 +21,7 @@ use crate::postgres::audit::AuditStore;
 use crate::postgres::enrollment::Enrollments;
 use crate::postgres::grants::{ChangedBy, Grants};
 use crate::postgres::links::Links;
+use crate::postgres::master_secrets::MasterSecrets;
 use crate::postgres::people::People;
 use crate::postgres::sessions::Sessions;
 use crate::secrets::Sealer;
@@ -49,6 +50,7 @@ pub struct Services {
     pub authority: Arc<dyn CertificateAuthority>,
     pub enrollment_client: EnrollmentClient,
     pub sealer: Sealer,
+    pub master_secrets: MasterSecrets,
     pub clock: Arc<dyn Clock>,
     pub limits: Limits,
     /// The configuration lets admins make links go wrong.

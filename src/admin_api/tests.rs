@@ -33,6 +33,7 @@ use crate::postgres::grants::Grants;
 use crate::postgres::grants::tests::{enroll_event, issued};
 use crate::postgres::links::Links;
 use crate::postgres::links::tests::new_link;
+use crate::postgres::master_secrets::MasterSecrets;
 use crate::postgres::people::People;
 use crate::postgres::pool::PoolOptions;
 use crate::postgres::rows::{PgLocalRows, QueryCanceller};
@@ -189,6 +190,7 @@ async fn services(database: &TestDatabase) -> Services {
         authority: Arc::new(authority),
         enrollment_client: EnrollmentClient::new(Arc::clone(&clock), PeerLimits::default()),
         sealer,
+        master_secrets: MasterSecrets::new(database.pool()),
         clock,
         fault_injection: true,
         limits: Limits::default(),

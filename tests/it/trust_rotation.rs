@@ -341,6 +341,14 @@ async fn a_replica_that_lacks_the_new_secret_is_not_ready_until_it_is_copied_the
     for _ in 0..10 {
         assert_eq!(asker.post("list/tasks", json!({})).await.status, 503);
     }
+    // It could not keep the key of a link either, and says so before the other site takes the invite for spent.
+    let away = Node::start_with("away", QUICK).await;
+    away.user("eve").await;
+    let (_, invite) = sites::grant(&away, "work", "eve", json!({ "resources": ["tasks"] })).await;
+    let add = json!({ "invite": invite, "user": "ada", "allow_private": true });
+    let (code, message) = replica.admin().post("/api/admin/v1/links", add.clone()).await.error(503);
+    assert!(code == "unavailable" && message.contains("the invite is still good"), "{code}: {message}");
+    node.admin().post("/api/admin/v1/links", add).await.expect(201);
     let lacks = "seals with a master secret that this replica does not have";
     until("it says what it lacks", || async { replica.log().contains(lacks).then_some(()) }).await;
     assert_eq!(replica.log().matches("that this process seals with is retired").count(), 1, "once, not per request");

@@ -70,6 +70,7 @@ async fn a_rotation_ends_with_every_blob_under_the_new_secret_and_the_old_one_re
     let context = SealContext { table: "embedded_ca", row: "x", key_version: 1 };
     let refused = client.execute(write, &[&old.sealer().seal(&context, b"key")]).await.unwrap_err();
     assert_eq!(refused.as_db_error().unwrap().message(), "sealed with a master secret that is retired");
+    assert_eq!(crate::postgres::pool::sql_fault("seal", &refused).kind, FaultKind::Unavailable);
     assert!(secrets.switch(old.sealing()).await.is_err(), "a retired one does not come back");
     assert_eq!(secrets.settle(old.sealing()).await.unwrap(), new.sealing());
 }
