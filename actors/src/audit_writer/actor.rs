@@ -10,7 +10,8 @@ use super::handle::{AuditLimits, Caller, Counters, Waiting, not_written};
 use crate::domain::audit::AuditEvent;
 use crate::ports::audit_log::AuditLog;
 
-/// Turns of the thread's loop that may go by before an append begins, however many events come: some hundred microseconds.
+/// Turns of the thread's loop that may go by before an append begins, however many events come. What such a turn takes is what the
+/// thread has to do: some microseconds at rest, up to a millisecond where handshakes wait.
 const TURNS: u32 = 8;
 
 /// The queue in front of the log.
