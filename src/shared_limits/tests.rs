@@ -96,8 +96,13 @@ async fn a_frozen_server_costs_one_answers_time_and_then_nothing_until_it_is_bac
     }
     assert!(started.elapsed() < Duration::from_secs(60), "a thousand waits would be five minutes");
     redis.thaw();
-    until("it is back", || replica.is_up()).await;
-    assert_eq!(replica.count(grant, &limits).await, Some(SharedVerdict::Passed));
+    // A busy machine may take longer for an answer once more.
+    let again = async {
+        while replica.count(grant, &limits).await != Some(SharedVerdict::Passed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("it is back");
 }
 
 #[actix_rt::test]

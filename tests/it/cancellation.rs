@@ -97,7 +97,7 @@ async fn a_deadline_ends_the_statements_of_both_nodes() {
     let sites = filled().await;
     let (at_home, at_work) = (sites.home.database().connect().await, sites.work.database().connect().await);
     let hold_work = hold_tasks(&sites.work).await;
-    let list = json!({ "verb": "list", "resource": "tasks", "deadline_ms": 1_500 });
+    let list = json!({ "verb": "list", "resource": "tasks", "deadline_ms": 4_000 });
     let answer = sites.ada_at_home.query(list.clone()).await.expect(200);
     assert_eq!(titles(&answer), ["home 0"]);
     assert_eq!(answer["_sources"]["work"]["status"], "timed_out", "{answer}");

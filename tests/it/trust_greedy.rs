@@ -278,7 +278,7 @@ async fn sessions_beyond_the_allowed_wait_and_are_served_when_there_is_room() {
         let mut wire = Wire::plain(&owner.node.address("api")).await;
         wire.send(ask).await.expect("sent");
         // The set-up's own connections may still be open: whoever is not served is behind them.
-        match tokio::time::timeout(Duration::from_secs(2), wire.hear()).await {
+        match tokio::time::timeout(Duration::from_secs(5), wire.hear()).await {
             Ok(heard) => {
                 assert_eq!(heard.expect("an answer").status, 200);
                 held.push(wire);

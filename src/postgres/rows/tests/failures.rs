@@ -20,7 +20,7 @@ async fn until_working(site: &Site, count: i64) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(90), waiting).await.unwrap();
 }
 
 #[tokio::test]
