@@ -6,9 +6,9 @@ use crate::driver::{Crowd, Load, Pace, Target};
 use crate::ground::{CAPABILITIES, Ground, Holder, Nginx, revocation_list};
 use crate::rounds::{Compared, Round, alternate};
 
-/// Connections of the closed loop: more than the machine can serve at once.
+/// Connections of the closed loop, as in the other cases.
 const CONNECTIONS: usize = 64;
-/// So many that both cores stay busy although each answer of ours waits for a commit, which all that wait share.
+/// So many that dozens of events share a commit: what a busy owner has.
 const MANY_CONNECTIONS: usize = 256;
 
 /// The same bytes under the same certificates.

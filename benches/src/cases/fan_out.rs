@@ -194,7 +194,7 @@ fn is_row_of_none(line: &[u8], others: &[&str]) -> bool {
 /// Healthy peers in growing numbers; with 32 of them what a black hole and slow ones do to the others.
 pub(crate) async fn fan_out(effort: Effort) -> Vec<Row> {
     let cluster = Cluster::start();
-    let count = effort.pick(60, 400);
+    let count = effort.pick(45, 400);
     let mut rows = Vec::new();
     for peers in [1, 8, 32, 128] {
         let home = Home::with_peers(&cluster, peers, ROWS, FAR, peers).await;

@@ -16,7 +16,7 @@ pub(crate) async fn revoke(effort: Effort) -> Vec<Row> {
     let others = [ground.node.replica(&url), ground.node.replica(&url)];
     let replicas = [&ground.node, &others[0], &others[1]];
     let mut times = Vec::new();
-    for _ in 0..effort.pick(200, 1_000) {
+    for _ in 0..effort.pick(130, 1_000) {
         times.extend(one(&ground, replicas).await);
     }
     times.sort_by(f64::total_cmp);
