@@ -415,6 +415,8 @@ mod tests {
     fn the_defaults_are_those_of_the_contract() {
         let limits = Limits::default();
         assert_eq!(limits.request_deadline, Duration::from_secs(5));
+        // A replica whose news fell silent knows it before the second is over in which a revocation counts.
+        assert!(limits.authority_heartbeat + limits.authority_answer < Duration::from_secs(1));
         assert_eq!(limits.request_deadline_max, Duration::from_secs(30));
         assert_eq!(limits.peer_budget, Duration::from_secs(3));
         assert_eq!((limits.peer_first_byte, limits.peer_idle), (Duration::from_secs(2), Duration::from_secs(1)));
