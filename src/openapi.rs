@@ -129,7 +129,7 @@ fn shape_errors(operation: &mut Operation) {
             ("401", "No valid credentials"),
             (
                 "503",
-                "A dependency of the node cannot be reached; nothing was done, unless the message says that it may have been",
+                "A dependency of the node cannot be reached; whether a change was done before that, reading it tells",
             ),
         ];
         for (status, text) in absent {

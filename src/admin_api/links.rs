@@ -50,7 +50,7 @@ pub async fn list(services: web::Data<Services>, request: HttpRequest) -> Result
 #[utoipa::path(post, path = "/api/admin/v1/links", tag = "admin: links", request_body = CreateLinkV1,
     responses((status = 201, body = LinkV1), (status = 409, description = "The user has a link of this name that has not ended, or that was shared with teams and was of another certificate authority"),
         (status = 410, description = "The invite was used or has expired"),
-        (status = 503, description = "The other site cannot be reached")),
+        (status = 503, description = "The other site cannot be reached, or this one's database: the message says whether the invite is still good")),
     security(("admin_token" = [])))]
 pub async fn create(
     services: web::Data<Services>,
@@ -141,8 +141,11 @@ impl Services {
             None => self.links.insert(&new).await,
             Some(ended) => self.links.replace(ended, &new).await,
         };
-        stored.inspect_err(|fault| {
+        stored.map_err(|fault| {
             tracing::error!(%grant, %fault, "enrolled, but the link could not be stored; ask the other site to revoke the grant");
+            fault.with_message(format!(
+                "the invite is spent, but the link could not be stored: ask the other site to revoke grant {grant} and for a new invite"
+            ))
         })?;
         Ok(id)
     }

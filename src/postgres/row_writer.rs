@@ -251,8 +251,9 @@ struct Line {
 
 fn at(line: usize, fault: Fault) -> Fault {
     match fault.message.clone() {
-        Some(message) => fault.with_message(format!("line {line}: {message}")),
-        None => fault,
+        // No line is to blame for the time.
+        Some(message) if fault.kind != FaultKind::TimedOut => fault.with_message(format!("line {line}: {message}")),
+        _ => fault,
     }
 }
 
@@ -332,10 +333,9 @@ fn no_row_came_back() -> Fault {
     Fault::new(FaultKind::Internal, Stage::Database)
 }
 
-const NOTHING_WRITTEN: &str =
-    "the deadline was over before anything was written; try again, and an import in smaller parts";
+const NOTHING_WRITTEN: &str = "it was cut off before anything was written; try again, and an import in smaller parts";
 const IN_DOUBT: &str =
-    "the database did not say in time whether it was written, and may have done so; read before trying again";
+    "the database did not say whether it was written, and it may have been; read before trying again";
 
 /// Why a write failed whose commit was sent: the server undid it and says why, or its answer was lost on the way.
 fn end_of(table: &TableMap, error: &tokio_postgres::Error) -> Fault {

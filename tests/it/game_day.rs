@@ -7,7 +7,7 @@ use crate::harness::sites::{self, titles};
 use crate::harness::wait::until;
 
 const ALLOWED: &str = "federation.fault_injection = true\n[limits]\nbreaker_failures = 100\nbreaker_calls = 1000\n\
-                       peer_first_byte_ms = 4000\npeer_idle_ms = 3000\n";
+                       peer_first_byte_ms = 4000\npeer_idle_ms = 3000\npeer_budget_ms = 20000\n";
 
 #[tokio::test]
 async fn no_fault_is_injected_where_the_configuration_does_not_say_so() {

@@ -1,7 +1,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use futures_util::stream;
+use futures_util::{join, stream};
 use mosaic_actors::domain::identity::{SessionTokenId, TeamId, UserId};
 use mosaic_actors::domain::query::ReadRight;
 use mosaic_actors::ports::local_rows::LocalRows as _;
@@ -65,6 +65,11 @@ impl Site {
     async fn read(&self, resource: &str, id: &RowId) -> Bytes {
         let right = ReadRight::of_session(&self.ada, name(resource), NonZeroU32::MIN);
         self.rows.get(right, id.clone(), soon()).await.unwrap().json
+    }
+
+    /// Ends a process of the server.
+    async fn cut(&self, pid: i32) {
+        self.client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
     }
 
     /// The server's process that waits for something of this kind, once there is one.
@@ -381,6 +386,7 @@ async fn a_write_past_its_deadline_is_undone_and_its_connection_serves_again() {
     site.insert("tasks", r#"{"title":"w"}"#).await.unwrap();
     site.client.batch_execute("BEGIN; LOCK TABLE tasks").await.unwrap();
     // On a slow machine the first deadlines are over before the statement is there.
+    let mut waited = false;
     for time in [200, 2_000, 20_000].map(Duration::from_millis) {
         let (writer, ada) = (site.writer.clone(), site.ada.clone());
         let writing = tokio::spawn(async move {
@@ -390,7 +396,7 @@ async fn a_write_past_its_deadline_is_undone_and_its_connection_serves_again() {
             Some(_) => Some(true),
             None => writing.is_finished().then_some(false),
         });
-        let waited = seen.await;
+        waited = seen.await;
         let (kind, message) = refused(writing.await.unwrap());
         assert_eq!(kind, FaultKind::TimedOut);
         assert!([IN_DOUBT, NOTHING_WRITTEN].contains(&message.as_str()), "{message}");
@@ -399,6 +405,7 @@ async fn a_write_past_its_deadline_is_undone_and_its_connection_serves_again() {
             break;
         }
     }
+    assert!(waited);
     site.client.batch_execute("ROLLBACK").await.unwrap();
     site.insert("tasks", r#"{"title":"y"}"#).await.unwrap();
     assert_eq!(site.count("tasks").await, 2);
@@ -424,12 +431,17 @@ async fn a_write_whose_commit_nobody_heard_of_is_in_doubt() {
         tokio::spawn(async move { writer.insert(&ada, &name("tasks"), title, Instant::now() + time).await })
     };
     // The connection breaks.
+    let broken = (FaultKind::Unavailable, IN_DOUBT.to_owned());
     let writing = write(Duration::from_secs(50));
-    let pid = site.waiting("PgSleep").await;
-    site.client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
-    assert_eq!(refused(writing.await.unwrap()), (FaultKind::Unavailable, IN_DOUBT.to_owned()));
+    site.cut(site.waiting("PgSleep").await).await;
+    assert_eq!(refused(writing.await.unwrap()), broken);
+    let (cut, imported) = join!(
+        async { site.cut(site.waiting("PgSleep").await).await },
+        site.import("tasks", "{\"title\":\"a\"}\n{\"title\":\"b\"}\n")
+    );
+    assert_eq!((cut, refused(imported)), ((), broken));
     // The server says nothing at all.
-    let writing = write(Duration::from_secs(5));
+    let writing = write(Duration::from_secs(8));
     let stopped = Stopped::new(site.waiting("PgSleep").await);
     assert_eq!(refused(writing.await.unwrap()), (FaultKind::TimedOut, IN_DOUBT.to_owned()));
     drop(stopped);
