@@ -110,10 +110,14 @@ pub(super) async fn follow(
     let sinks = FeedSinks { grants: grants.clone(), links: links.clone(), crl };
     let feed =
         authority_feed::start(database.url.clone(), database.feed_options.clone(), sinks, limits::feed(&config.limits));
-    if grants.reached(0, Instant::now() + FRESH_WITHIN).await {
-        return Ok((feed, news));
-    }
-    Err(BootError::told("rights", "the grants could not be read in time", "see the log for the database's own words"))
+    let deadline = Instant::now() + FRESH_WITHIN;
+    let in_time = |what: &'static str, read: bool, told: &'static str| {
+        if read { Ok(()) } else { Err(BootError::told(what, told, "see the log for the database's own words")) }
+    };
+    in_time("rights", grants.reached(0, deadline).await, "the grants could not be read in time")?;
+    // An answer without them would look whole.
+    in_time("links", links.loaded(deadline).await, "the links could not be read in time")?;
+    Ok((feed, news))
 }
 
 fn lifetime(limit: Duration) -> time::Duration {

@@ -1,5 +1,7 @@
 //! Each dependency stopped, frozen, or lying: what a session sees, and that it heals by itself.
 
+use std::time::Duration;
+
 use mosaic::postgres::pool::{DatabaseUrl, PoolOptions};
 use mosaic::postgres::testing;
 use serde_json::json;
@@ -25,6 +27,34 @@ async fn a_stopped_peer_is_a_labelled_gap_and_local_rows_arrive() {
 
     let again = sites.ada_at_home.query(json!({ "verb": "list", "resource": "tasks" })).await.expect(200);
     assert_eq!(again["_notices"], json!([]), "a session is told once");
+}
+
+/// Before, an answer would lack them without a word.
+#[tokio::test]
+async fn a_node_that_starts_is_ready_when_it_knows_its_links() {
+    let mut sites = sites::joined().await;
+    sites.home.stop();
+    let (holder, watch) = (sites.home.database().connect().await, sites.home.database().connect().await);
+    holder.batch_execute("BEGIN; LOCK TABLE link_teams IN ACCESS EXCLUSIVE MODE").await.expect("the lock");
+    let mut home = sites.home;
+    let mut starting = tokio::task::spawn_blocking(move || {
+        home.serve();
+        home
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("it waits for its links", || async {
+        let count: i64 = watch.query_one(waiting, &[]).await.expect("a count").get(0);
+        (count > 0).then_some(())
+    })
+    .await;
+    // As long as the lock is held it never is; without the rule it would be within this time.
+    assert!(tokio::time::timeout(Duration::from_secs(2), &mut starting).await.is_err());
+    holder.batch_execute("ROLLBACK").await.expect("the lock is given back");
+    let home = starting.await.expect("it starts");
+    let query = json!({ "verb": "list", "resource": "tasks", "source": "federated:work" });
+    let answer = home.session("ada").await.query(query).await.expect(200);
+    assert_eq!(answer["_sources"]["work"]["status"], "empty", "{answer}");
 }
 
 #[tokio::test]

@@ -173,6 +173,13 @@ impl PeerRegistryHandle {
         let _ = self.actor.send(Drain).await;
     }
 
+    /// Waits until all links were read for the first time: before, nobody can say which there are. False when `deadline` comes first.
+    pub async fn loaded(&self, deadline: Instant) -> bool {
+        // The first load is of all, and is tried until it succeeds.
+        let mut editions = self.shared.editions.subscribe();
+        matches!(timeout_at(deadline, editions.wait_for(|edition| *edition > 0)).await, Ok(Ok(_)))
+    }
+
     /// Waits until the link is started; false when `deadline` comes first.
     pub async fn wait_for(&self, link: LinkId, deadline: Instant) -> bool {
         let mut editions = self.shared.editions.subscribe();

@@ -67,6 +67,17 @@ async fn of_two_links_to_one_peer_the_own_one_wins_and_then_the_oldest() {
 }
 
 #[actix::test]
+async fn all_links_are_known_once_they_were_read_and_not_before() {
+    let store = FakeLinks::of([link("work")]);
+    *store.fails.lock().unwrap() = true;
+    let registry = registry(&store, dialer());
+    assert!(!registry.loaded(soon()).await);
+    *store.fails.lock().unwrap() = false;
+    assert!(registry.loaded(Instant::now() + Duration::from_secs(60)).await);
+    assert_eq!(registry.links_of(user(1), &[]).len(), 1);
+}
+
+#[actix::test]
 async fn links_start_change_and_stop_with_their_rows() {
     let store = FakeLinks::of([]);
     let registry = registry(&store, dialer());
