@@ -100,11 +100,15 @@ async fn a_deadline_ends_the_statements_of_both_nodes() {
     let list = json!({ "verb": "list", "resource": "tasks", "deadline_ms": 4_000 });
     let answer = sites.ada_at_home.query(list.clone()).await.expect(200);
     assert_eq!(titles(&answer), ["home 0"]);
-    assert_eq!(answer["_sources"]["work"]["status"], "timed_out", "{answer}");
+    // The other node's own deadline, which is the same, may be over a moment before this one's.
+    let status = answer["_sources"]["work"]["status"].as_str().expect("a status");
+    assert!(["timed_out", "error"].contains(&status), "{answer}");
     until_waiting(&sites.work, &at_work, 0).await;
 
     let hold_home = hold_tasks(&sites.home).await;
-    let answer = sites.ada_at_home.query(list).await.expect(504);
+    let answer = sites.ada_at_home.query(list).await;
+    assert!([502, 504].contains(&answer.status.as_u16()), "{}", answer.text());
+    let answer = answer.json;
     assert_eq!(answer["_sources"]["local"]["status"], "timed_out", "{answer}");
     assert_eq!(answer["_sources"]["local"]["error"]["stage"], "database", "{answer}");
     until_waiting(&sites.home, &at_home, 0).await;
