@@ -101,8 +101,8 @@ async fn a_deadline_ends_the_statements_of_both_nodes() {
     let answer = sites.ada_at_home.query(list.clone()).await.expect(200);
     assert_eq!(titles(&answer), ["home 0"]);
     // The other node's own deadline, which is the same, may be over a moment before this one's.
-    let status = answer["_sources"]["work"]["status"].as_str().expect("a status");
-    assert!(["timed_out", "error"].contains(&status), "{answer}");
+    let work = &answer["_sources"]["work"];
+    assert!(work["status"] == "timed_out" || work["error"]["code"] == "unavailable", "{answer}");
     until_waiting(&sites.work, &at_work, 0).await;
 
     let hold_home = hold_tasks(&sites.home).await;

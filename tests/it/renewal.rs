@@ -117,7 +117,7 @@ async fn a_thousand_renewals_under_load_fail_no_query() {
     }
     drop(swap);
     let answered = load.await.expect("no query failed");
-    assert!(answered > SWAPS / 10, "{answered} queries are no load for {SWAPS} swaps");
+    assert!(answered > SWAPS / 2, "{answered} queries are no load for {SWAPS} swaps");
     assert_eq!(sites.certificates().await.len(), SWAPS + 1);
     until("only the newest certificate counts", || async {
         let open = sites.certificates().await.iter().filter(|c| c["superseded_until"].is_null()).count();

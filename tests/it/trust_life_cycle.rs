@@ -458,7 +458,8 @@ async fn a_replica_whose_news_fell_silent_refuses_by_the_second_way() {
     let database = owner.node.database().connect().await;
     let feed =
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'mosaic feed'";
-    for round in 0..3 {
+    let mut took = Vec::new();
+    for _ in 0..3 {
         until("rows again", || async { (owner.asker.wire().await.list().await.ok()?.status == 200).then_some(()) })
             .await;
         let mut wire = owner.asker.wire().await;
@@ -485,10 +486,12 @@ async fn a_replica_whose_news_fell_silent_refuses_by_the_second_way() {
             assert!(asked < Duration::from_secs(20), "still answered");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        eprintln!("round {round}: the last rows were asked for {last_answered:?} after the decision");
+        took.push(last_answered);
         drop(stopped);
         database.execute("UPDATE grants SET status = 'active'", &[]).await.expect("active again");
     }
+    // A machine that stood still may cost a round, not all of them.
+    assert!(took.iter().min() < Some(&ON_EVERY_REPLICA_WITHIN), "the last rows {took:?} after the decisions");
 }
 
 #[tokio::test]

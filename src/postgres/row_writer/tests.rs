@@ -411,6 +411,20 @@ async fn a_write_past_its_deadline_is_undone_and_its_connection_serves_again() {
     assert_eq!(site.count("tasks").await, 2);
 }
 
+/// The server says that it ended the statement, and so nobody has to guess.
+#[tokio::test]
+async fn a_write_that_the_server_cut_off_is_not_in_doubt() {
+    let site = Site::new().await;
+    site.client.batch_execute(SLOW_COMMIT).await.unwrap();
+    let cancelled = async {
+        let pid = site.waiting("PgSleep").await;
+        site.client.execute("SELECT pg_cancel_backend($1)", &[&pid]).await.unwrap();
+    };
+    let ((), refusal) = join!(cancelled, site.insert("tasks", r#"{"title":"x"}"#));
+    assert_eq!(refused(refusal), (FaultKind::TimedOut, NOTHING_WRITTEN.to_owned()));
+    assert_eq!(site.count("tasks").await, 0);
+}
+
 /// Cut off where it still waits for a connection.
 #[tokio::test]
 async fn a_write_that_never_reached_the_server_says_so() {
